@@ -93,6 +93,7 @@ class Companions:
         for name, field in self.large.data_vars.items():
             # what an interrupted run wrote of it may be of another length
             shutil.rmtree(staged / str(name), ignore_errors=True)
+            # one chunk where it has none, so that whole sides become chunks of the store
             variable = field.variable.transpose(self.time, ...).chunk()
             sides = tuple(max(sizes) for sizes in (variable.chunks or ())[1:])
             length = _length(sides, variable.dtype.itemsize)

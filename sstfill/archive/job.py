@@ -146,7 +146,7 @@ class FillJob:
     """
 
     def __init__(self, out: Path) -> None:
-        self.out = out.resolve() if out.is_symlink() else out
+        self.out = place.resolved(out) if out.is_symlink() else out
         self.folder = self.out.with_name(self.out.name + ".job")
         self.next = self.folder / "next"
         self.staged = self.next / "staged.zarr"
@@ -262,7 +262,8 @@ class FillJob:
 
 def is_archive_output(out: str | Path) -> bool:
     """Whether a job of an archive works, or has worked, on an output; a lock alone is not one."""
-    folder = Path(f"{out}.job")
+    # of the path, not of its text: that may end with a slash, or lead to a store elsewhere
+    folder = FillJob(Path(out)).folder
     return any((folder / name).is_file() for name in ("job.json", "next/job.json", "commit"))
 
 

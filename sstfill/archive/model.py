@@ -40,7 +40,7 @@ from sstfill.validation.calibration import EXTREME, StratifiedScale
 from sstfill.validation.withheld import in_both_spaces
 
 WIDER = 1.25
-"""Where cells differ in size, some are smaller than the usual one."""
+"""Factor of the reach in cells: where cells differ in size, some are smaller than the usual one."""
 UNCHANGED = StratifiedScale.single(1.0)
 REMEDY = "put it back from a backup, or fill the archive again with --refit"
 
@@ -284,6 +284,7 @@ def _near(scale: StratifiedScale, obs: xr.DataArray) -> Shape:
     if scale.is_single:
         return (0, 0, 0)
     steps = np.diff(days_since_first(obs))
+    # the shortest, so that the images that are looked at cover the lag anywhere in the series
     step = float(steps.min()) if steps.size else 1.0
     height, width = cell_km(obs)
     reach = WIDER * scale.distance[-1]

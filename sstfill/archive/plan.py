@@ -135,6 +135,7 @@ def next_look(
     """
     obs, stats = source.field(ds, name), source.stats()
     times = microseconds(obs)
+    # times are added in the middle, too: from there on every image has another index
     same = _prefix(before.time, times)
     # A day that moved to another index is read again: files tell of indices only.
     stale = np.ones(len(times), bool)

@@ -45,7 +45,7 @@ from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
 VARIABLE = 10**9
-"""The units of the n-th variable are numbered from n times this."""
+"""The units of the n-th variable are numbered from n times this, more than one can have."""
 LOOKS = 3
 """How often the archive may change during a run before the run gives up."""
 
@@ -272,6 +272,7 @@ class _FillRun:
                     ledger.record(one.number)
                     self.done.append(one)
                     self.memory = max(self.memory, one.memory)
+                # before the files are looked at again: they are read from the archive, too
                 self._write_companions()
                 if not self._archive_changed():
                     break
@@ -287,6 +288,7 @@ class _FillRun:
                 )
             outcome = self._outcome(ledger.done)
             assert self.companions is not None
+            # a run that found nothing new leaves the output as it is, for its readers too
             worth = bool(outcome.made) or (self.companions.any and bool(self.changed.any()))
             if worth:
                 self._count_revisions(ledger.done)
@@ -348,6 +350,7 @@ class _FillRun:
             model, now = Model.load(job.model(name)), self.days[name]
             check_fitted(name, model, members)
             changed = differing(self.bases[name], now, str(job.out))
+            # companions have no digest, so that a file written again counts as changed
             self.changed |= changed | self._touched(self.bases[name], now)
             changed_since = self._changed_since(last_days[name], now)
             either = changed | changed_since
@@ -417,6 +420,7 @@ class _FillRun:
             # of this run before it was interrupted: what it read since need not be read again
             last = Days.load(path)
         folder = job.model(name) if update else job.next / "model" / name
+        # there already: of the output, borrowed, or fitted by this run before it was interrupted
         if not folder.is_dir():
             started = time.perf_counter()
             self.days[name], whole = first_look(
@@ -430,6 +434,7 @@ class _FillRun:
             least, most = np.fmin.reduce(whole.sample), np.fmax.reduce(whole.sample)
             if asked == "auto" and not by_name(ds[name])[1] and is_skewed(least, most):
                 note_skewness([name])
+            # so that the fit keeps what drawing needs
             whole = replace(whole, members=self.request.get("members", 0))
             magnitude = 0.0
             if transform.kind == "none":
@@ -475,6 +480,7 @@ class _FillRun:
             known = np.isin(now.time, base.time)
             same[known] = now.digest[known] == base.digest
         models = {n: Model.load(self.settings.job.model(n)) for n in self.settings.names}
+        # those of the first variable, for which days are counted
         own = {number for number in made if number < VARIABLE}
         count, refilled = _refilled(models[name], len(now.time), own)
         return FillOutcome(

@@ -96,11 +96,13 @@ def lay_out(
         beside = beside.assign_coords({MEMBER: member_coordinate(members)})
     first = next(iter(fields.values()))
     time = str(first.dims[0])
+    # Dask chunks would have to agree with the chunks of the store
     whole = {n: v.compute() for n, v in beside.data_vars.items() if time in v.dims}
     beside = beside.assign(whole)
     encoding = {str(n): _encoding(v, time) for n, v in beside.variables.items()}
     # An empty chunk is written too: else an old one would stay in its place.
     with warnings.catch_warnings(), zarr_config().set({"array.write_empty_chunks": True}):
+        # texts of one length, as of a coordinate of names
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")
         beside.drop_attrs(deep=False).assign_attrs(attrs).to_zarr(
             store, mode="w-", zarr_format=3, consolidated=False, encoding=encoding
@@ -270,6 +272,7 @@ def publish(staged: Path, out: Path, *, replace: bool = False) -> None:
             else:
                 _moved(staged, out)
             return
+    # whoever goes on after a kill sees by the name that nothing is left to publish
     os.replace(staged, staged.with_name("published.zarr"))  # noqa: PTH105
 
 
@@ -332,6 +335,7 @@ def _moved(staged: Path, out: Path) -> None:
 def chunk_file(store: Path, array: str, patch: Patch, chunks: tuple[int, ...]) -> Path:
     """Return the file of the chunk that holds one unit; of members, the shard that holds all."""
     folder = store / array / "c"
+    # the 0 is for members, all of which lie in one shard; other arrays have no such dimension
     starts = (0, *(side.start for side in patch.inside))
     for start, length in zip(starts[-len(chunks) :], chunks, strict=True):
         folder /= str(start // length)

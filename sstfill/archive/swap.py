@@ -23,7 +23,7 @@ def linked(target: Path, *stores: Path) -> None:
         for file in sorted(files):
             link = target / file.relative_to(store)
             link.parent.mkdir(parents=True, exist_ok=True)
-            # `os.link` does not replace
+            # a file of an earlier store is there already, and `os.link` does not replace
             link.unlink(missing_ok=True)
             os.link(file, link)
     flush(target)

@@ -134,6 +134,7 @@ def filled(model: Model, window: Window, members: int = 0) -> dict[str, NDArray]
     uncertainty = {"error": unknown}
     if model.transform.kind != "none":
         uncertainty |= {limit: unknown for limit in LIMITS}
+    # a view: a unit without gaps needs no memory for its members
     drawn = np.broadcast_to(obs, (members, *obs.shape))
     if gap.any():
         estimate = model.estimate(window, members).transpose(..., *inside.dims)
@@ -146,6 +147,7 @@ def filled(model: Model, window: Window, members: int = 0) -> dict[str, NDArray]
                 uncertainty[part] = known.astype(np.float32)
         if members:
             drawn = in_gaps(estimate["members"].values, mean, estimated)
+    # an observation that the mask puts on land is kept, and flagged as observed
     there = inside.copy(data=mean)
     source = gaps.source_flags(inside, there, there.notnull() | sea)
     made = {"": mean, "_source": source.values}

@@ -19,8 +19,6 @@ from sstfill.version import __version__
 log = logging.getLogger(__name__)
 AHEAD = 2
 """Units queued for each thread beyond the one it works on, which keeps it busy."""
-TIMEOUT = "20s"
-"""How long a cluster may take to answer."""
 RETRIES = 2
 """How often a unit is tried again whose worker was lost while it sent its answer."""
 
@@ -102,6 +100,7 @@ class Cluster:
 
     def _capacity(self) -> int:
         """Return how many units the scheduler may hold; workers come and go."""
+        # -1: else some workers only are listed
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         threads = sum(worker["nthreads"] for worker in workers)
         return max(1, threads) * (1 + AHEAD)
@@ -153,7 +152,9 @@ def check_memory(
 
 
 @contextlib.contextmanager
-def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Workers]:
+def staff(
+    count: int, scheduler: str | None, memory: int | None, *, timeout: float = 20.0
+) -> Iterator[Workers]:
     """Start or connect to the workers that fill units.
 
     Parameters
@@ -164,6 +165,8 @@ def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Wor
         Address of a cluster that runs already.
     memory
         Bytes that all workers started here may use together.
+    timeout
+        Seconds that a cluster may take to answer.
     """
     if count and scheduler:
         raise OptionError(
@@ -178,7 +181,7 @@ def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Wor
     with contextlib.ExitStack() as stack:
         if scheduler:
             try:
-                client = Client(scheduler, timeout=TIMEOUT, set_as_default=False)
+                client = Client(scheduler, timeout=timeout, set_as_default=False)
             except (OSError, ValueError, TimeoutError) as error:
                 raise ReadError(
                     f"no cluster answers at {scheduler}: {error}; start one: dask scheduler"

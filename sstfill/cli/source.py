@@ -126,16 +126,19 @@ def names(given: str | list[str] | None) -> list[str] | None:
 
 
 @contextlib.contextmanager
-def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
+def series(
+    args: argparse.Namespace, *, large: float = LARGE, block_bytes: float = BLOCK
+) -> Iterator[xr.Dataset]:
     """Open the input; damage found only while lazy values are read is a `ReadError`, too.
 
-    Several inputs are imported into a store for the time being.
+    Several inputs are imported into a store for the time being. A series of more than `large` bytes
+    is read lazily, in blocks of about `block_bytes`.
     """
     path = args.inputs[0]
     with contextlib.ExitStack() as stack:
         if len(args.inputs) > 1:
             path = stack.enter_context(_imported(args))
-        yield stack.enter_context(_opened(path, args))
+        yield stack.enter_context(_opened(path, args, large, block_bytes))
 
 
 @contextlib.contextmanager
@@ -156,7 +159,9 @@ def _imported(args: argparse.Namespace) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: str, args: argparse.Namespace) -> Iterator[xr.Dataset]:
+def _opened(
+    path: str, args: argparse.Namespace, large: float, block_bytes: float
+) -> Iterator[xr.Dataset]:
     how: dict[str, Any] = {
         "quality_level": args.quality_level,
         "l2p_flags": names(args.l2p_flags),
@@ -169,14 +174,15 @@ def _opened(path: str, args: argparse.Namespace) -> Iterator[xr.Dataset]:
             "give the number of images to read at a time"
         )
     with io.reading(path), io.open(path, chunks={}, **how) as stored:
-        if args.time_chunk is None and stored.nbytes <= LARGE:
+        if args.time_chunk is None and stored.nbytes <= large:
             yield stored.load()
             return
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", message="The specified chunks separate the stored chunks"
             )  # as asked for
-            chunked = io.open(path, chunks=blocks(stored, args.time_chunk), **how)
+            sizes = blocks(stored, args.time_chunk, block_bytes=block_bytes)
+            chunked = io.open(path, chunks=sizes, **how)
         with chunked:
             yield chunked
 
@@ -203,10 +209,9 @@ def account(args: argparse.Namespace, ds: xr.Dataset | None = None) -> dict[str,
 
 
 def blocks(
-    ds: xr.Dataset, images: int | None = None, *, block_bytes: float | None = None
+    ds: xr.Dataset, images: int | None = None, *, block_bytes: float = BLOCK
 ) -> dict[str, int]:
-    """Sizes of blocks along time: `images`, or about `block_bytes` in whole stored chunks, by
-    default `BLOCK`.
+    """Sizes of blocks along time: `images`, or about `block_bytes` in whole stored chunks.
 
     The other dimensions stay as stored.
     """
@@ -222,7 +227,8 @@ def blocks(
     if unit == length and any(stored[d] < n for d, n in da.sizes.items() if d in stored):
         # stored as long series of few pixels: to read it image by image would read it all each time
         return {}
-    wanted = (block_bytes or BLOCK) * length / da.nbytes
+    # whole stored chunks: half of one would be decompressed as a whole, too
+    wanted = block_bytes * length / da.nbytes
     return {str(time): max(1, round(wanted / unit)) * unit}
 
 
@@ -280,6 +286,7 @@ def check_picture(
     """Refuse before the work a picture that could not be saved after it."""
     if path is not None:
         place.check_parent(path)
+        # looked for, not imported: that takes seconds, which an error should not wait for
         absent = [name for name in ("matplotlib", "cartopy") if find_spec(name) is None]
         if absent:
             raise OptionError(

@@ -56,6 +56,7 @@ def draw_scores(
         ``rank_histogram`` (rank), ``rank_deviation``, ``patch_coverage`` (patch, level) and
         ``gradient_draws`` (quantile).
     """
+    # Mean and members are scored at the same pixels, or they could not be compared.
     done = np.isfinite(mean)
     if members is not None:
         done &= np.isfinite(members).all(0)
@@ -65,6 +66,7 @@ def draw_scores(
     places = Places(places.image[done], places.row[done], places.column[done])
     card = xr.Dataset(coords={"patch": list(SIDES), "quantile": list(QUANTILES)})
     card["patch"].attrs = {"long_name": "side of a square of withheld pixels", "units": "pixels"}
+    # Squares are of pixels that this method filled; others may have filled more.
     patches = [patch_means.squares(places, side) for side in SIDES]
     card["n_patches"] = "patch", [len(found) for found in patches]
     independent = []
@@ -75,6 +77,7 @@ def draw_scores(
     card["gradient_truth"] = "quantile", _quantiles(gradients(truth, places))
     card["gradient_mean"] = "quantile", _quantiles(gradients(mean, places))
     card["rank"] = "rank", np.arange(number + 1), {"long_name": "members below the truth"}
+    # Empty, so that cards of all methods have the same variables and can be put together.
     if members is None:
         for name in ("crps_members", "energy", "rank_deviation"):
             card[name] = np.nan
@@ -127,6 +130,7 @@ def power_ratios(
         ratios[name] = ("method", "wavelength"), empty, {"units": "dB"}
     for number, of_method in enumerate(fields.values()):
         for name, field in zip(("power_ratio_mean", "power_ratio_draws"), of_method, strict=True):
+            # A spectrum needs whole images, so that one missing pixel leaves it unknown.
             if field is not None and bool(field.notnull().all()):
                 ratio = spectrum(field.values).power / expected.power
                 ratios[name][number] = 10 * np.log10(ratio)

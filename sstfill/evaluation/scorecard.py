@@ -155,6 +155,7 @@ class Scorecard:
 
     def to_markdown(self) -> str:
         """Write a Markdown table, best values bold, best method first."""
+        # The mark is the only thing in which the three kinds of table differ.
         head, *rows = _table(self.data, lambda cell, best: f"**{cell}**" if best else cell)
         rule = ["---", *("---:" for _ in head[1:])]
         lines = []
@@ -165,6 +166,7 @@ class Scorecard:
 
     def __str__(self) -> str:
         rows = _table(self.data, lambda cell, best: cell + ("*" if best else " "))
+        # As wide as cells with the mark.
         rows[0] = [title + " " for title in rows[0]]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [_title(self.data)]
@@ -193,6 +195,7 @@ class Scorecard:
 
 def _ranked(data: xr.Dataset) -> xr.Dataset:
     """Return the methods from best to worst; those that filled nothing come last."""
+    # A method that left hard pixels out would else come first.
     errors = data.common_rmse if data.common_rmse.notnull().any() else data.rmse
     return data.isel(method=np.argsort(errors.fillna(np.inf).values, kind="stable"))
 
@@ -220,6 +223,7 @@ def _table(data: xr.Dataset, mark: Callable[[str, bool], str]) -> list[list[str]
     `mark` writes each cell, given whether it is the best of its column.
     """
     data = _ranked(data)
+    # An RMSE of 0, of a method that knows the truth, has no digits to count.
     known = data.rmse.values[np.isfinite(data.rmse.values) & (data.rmse.values > 0)]
     decimals = 2
     if known.size:  # three digits of the smallest error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -169,6 +169,7 @@ def score(
     array = _observed(data, variable)
     field = standardise(array)
     if methods is None:
+        # Without `auto`: it runs all others, and would double the time.
         methods = [name for name in affordable(field) if name != Auto.name]
     elif isinstance(methods, str) and methods == ALL:
         methods = affordable(field)
@@ -236,7 +237,7 @@ def score_against(
         there are ``members`` or ``<name>_members``, equally many in each, they are scored too;
         spectra are compared where the truth has no gap.
     where
-        True at the hidden pixels, dims of `truth`; those without truth are left out.
+        True or 1 at the hidden pixels, dims of `truth`; those without truth are left out.
     obs
         The observations that the methods had, for the strata. Default: `truth` without the hidden
         pixels; give it if `truth` is known at the hidden pixels only, or everywhere.
@@ -251,7 +252,8 @@ def score_against(
     if not estimates:
         raise InputError("no estimate to score: `estimates` is empty; give {label: dataset}")
     field = standardise(truth)
-    hidden = _like(where, truth).astype(bool) & field.notnull()
+    # A mask read from a file, or reindexed, is NaN where nothing is hidden; as a bool that is True.
+    hidden = _like(where.fillna(0), truth).astype(bool) & field.notnull()
     if not hidden.any():
         raise InputError(
             "no pixel to score: `where` is nowhere True where truth is known; check both"
@@ -266,6 +268,7 @@ def score_against(
     if all(one.members is None for one in at_hidden.values()):
         return card
     fields = {}
+    # Spectra are of whole fields, so these are read once more, beyond the hidden pixels.
     for label, dataset in estimates.items():
         name, prefix = _names_in(label, dataset, truth)
         fields[label] = _like(dataset[name], truth), _members_of(dataset, prefix, truth)
@@ -282,6 +285,7 @@ def _labelled(
         methods = [methods]
     chosen: dict[str, Method] = {}
     for method in map(_instance, methods):
+        # One would silently replace the other in the table.
         if method.name in chosen:
             raise OptionError(
                 f"two methods are called {method.name!r}; label them: {{'a': ..., 'b': ...}}"
@@ -301,9 +305,11 @@ def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataA
     if isinstance(data, xr.Dataset):
         ds = located(data)
         name = pick_field(ds, variable)
+        # A filled file goes through, too: what was filled in it becomes a gap again.
         array = unfilled(mask_missing(ds, [name]), name)[name]
     else:
         array = data
+    # Filled values are estimates: a method must not be scored against another's.
     if "sstfill_method" in array.attrs:
         raise InputError(
             f"{array.name!r} was filled by sstfill and does not say which pixels; "
@@ -379,6 +385,7 @@ def _refill(
     space: Transform,
     members: int,
 ) -> Estimate:
+    # The time of the score is counted too where there is one: it is part of what `fill` does.
     started, cpu_started = time.perf_counter(), time.process_time()
     filled = fill(
         field,
@@ -396,6 +403,7 @@ def _refill(
     # computed within the measured time: a lazy fill has done next to nothing so far
     filled = filled[[n for n in (name, error, lower, upper, every) if n in filled]].compute()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    # A method may return its dims in another order.
     mean = filled[name].transpose(*field.dims).values[withheld.values]
     sigma, distribution = mean * np.nan, GAUSSIAN
     if error in filled:
@@ -429,10 +437,12 @@ def _sample(
     observed = obs.notnull().compute()
     seen, hidden = (observed & ~withheld).transpose(*truth.dims), withheld.values
     strata = {
+        # Strata are of what is left, since that is what the methods had.
         "cloud": cloud_fraction(seen, sea).values[np.nonzero(hidden)[0]],
         "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
         "lag": days_to_observed(seen.values, days_since_first(truth))[hidden],
     }
+    # Given observations may lack the hidden pixels already; together they are what was observed.
     n_observed = int(((observed | withheld) & sea).sum())
     places = Places(*np.nonzero(hidden))
     return WithheldSample(truth.values[hidden], places, strata, estimates, n_observed)
@@ -458,6 +468,7 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
 
 def _stretched(steps: tuple[float, ...], size: float, unit: str, long_name: str) -> Bins:
     """Bins of so many grid steps, their edges rounded to two digits."""
+    # Rounded, so that a label is the very edge that divides.
     edges = [float(f"{step * size:.2g}") for step in steps]
     labels = []
     for low, high in zip([0.0, *edges[:-1]], edges, strict=True):
@@ -473,26 +484,34 @@ def _scorecard(
     space: Transform,
 ) -> Scorecard:
     """Pool the samples of all repeats."""
-    truth = np.concatenate([s.truth for s in samples])
+    truths, at, strata, estimates, n_observed = zip(*samples, strict=True)
+    truth = np.concatenate(truths)
     bins = _bins(field)
     places = {}
     for name, stratum in bins.items():
-        values = np.concatenate([s.strata[name] for s in samples])
+        values = np.concatenate([of_repeat[name] for of_repeat in strata])
+        # Infinite distances, where nothing is left in the image, fall into the last bin.
         places[name] = np.digitize(values, stratum.edges)
     pooled = {}
-    for label in samples[0].estimates:
-        pooled[label] = _pooled([s.estimates[label] for s in samples])
-    filled = [np.isfinite(estimate.mean) for estimate in pooled.values()]
-    # a method that filled nothing at all does not take the comparison from the others
-    common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
+    for label in estimates[0]:
+        pooled[label] = _pooled([of_repeat[label] for of_repeat in estimates])
+    # Methods that filled nothing at all do not take the comparison from the others.
+    common = np.ones(truth.size, bool)
+    filled_any = False
+    for estimate in pooled.values():
+        filled = np.isfinite(estimate.mean)
+        if filled.any():
+            common &= filled
+            filled_any = True
+    common &= filled_any
     cards = [_card(truth, estimate, common, places, bins, space) for estimate in pooled.values()]
     if any(estimate.members is not None for estimate in pooled.values()):
         drawn = _number_of_members(pooled)
-        at = _pooled_places([s.places for s in samples], field.sizes["time"])
+        everywhere = _pooled_places(at, field.sizes["time"])
         seed = int(attrs.get("seed", 0))
         for card, one in zip(cards, pooled.values(), strict=True):
             own = truth, one.mean, one.sigma, one.members
-            card.update(draw_scores(*own, drawn, at, LEVELS, seed))
+            card.update(draw_scores(*own, drawn, everywhere, LEVELS, seed))
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
     if space.kind != "none":
         attrs |= {"transform": space.kind}
@@ -500,7 +519,7 @@ def _scorecard(
         data.assign_attrs(
             variable=str(field.name),
             units=str(field.attrs.get("units", "")),
-            fraction=truth.size / sum(s.n_observed for s in samples),
+            fraction=truth.size / sum(n_observed),
             **attrs,
             n_withheld=truth.size,
             n_common=int(common.sum()),
@@ -511,7 +530,10 @@ def _scorecard(
 
 def _number_of_members(estimates: Mapping[str, Estimate]) -> int:
     """Count members; refuse different numbers, whose ranks would not compare, and a single one."""
-    numbers = {k: len(e.members) for k, e in estimates.items() if e.members is not None}
+    numbers = {}
+    for label, estimate in estimates.items():
+        if estimate.members is not None:
+            numbers[label] = len(estimate.members)
     if len(set(numbers.values())) > 1:
         raise InputError(f"estimates have {numbers} members; give equally many of each")
     number = next(iter(numbers.values()))
@@ -519,28 +541,30 @@ def _number_of_members(estimates: Mapping[str, Estimate]) -> int:
     return number
 
 
-def _pooled_places(places: list[Places], times: int) -> Places:
+def _pooled_places(places: Sequence[Places], times: int) -> Places:
     """Number the images of all repeats in one go."""
-    # the same image in two repeats is withheld under other clouds, and counts as two
-    images = [place.image + number * times for number, place in enumerate(places)]
-    return Places(
-        image=np.concatenate(images),
-        row=np.concatenate([place.row for place in places]),
-        column=np.concatenate([place.column for place in places]),
-    )
+    images, rows, columns = zip(*places, strict=True)
+    # The same image in two repeats is withheld under other clouds, and counts as two.
+    numbered = []
+    for number, image in enumerate(images):
+        numbered.append(image + number * times)
+    return Places(np.concatenate(numbered), np.concatenate(rows), np.concatenate(columns))
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:
-    drawn = [e.members for e in estimates if e.members is not None]
-    members = np.concatenate(drawn, axis=1) if drawn else None
+    """Put the estimates of one method in all repeats together."""
+    means, sigmas, spreads, degrees, seconds, cpu_seconds, members = zip(*estimates, strict=True)
+    drawn = None
+    if members[0] is not None:
+        drawn = np.concatenate(members, axis=1)
     return Estimate(
-        mean=np.concatenate([e.mean for e in estimates]),
-        sigma=np.concatenate([e.sigma for e in estimates]),
-        spread=np.concatenate([e.spread for e in estimates]),
-        degrees=np.concatenate([e.degrees for e in estimates]),
-        seconds=float(np.mean([e.seconds for e in estimates])),
-        cpu_seconds=float(np.mean([e.cpu_seconds for e in estimates])),
-        members=members,
+        mean=np.concatenate(means),
+        sigma=np.concatenate(sigmas),
+        spread=np.concatenate(spreads),
+        degrees=np.concatenate(degrees),
+        seconds=float(np.mean(seconds)),
+        cpu_seconds=float(np.mean(cpu_seconds)),
+        members=drawn,
     )
 
 
@@ -554,6 +578,7 @@ def _card(
 ) -> xr.Dataset:
     """Score one method at the pixels that it filled; `common_rmse` at those that all filled."""
     done = np.isfinite(estimate.mean)
+    # A method may fill a pixel without an error for it, or state none at all.
     stated = done & np.isfinite(estimate.sigma)
     error, sigma = (estimate.mean - truth)[stated], estimate.sigma[stated]
     degrees = estimate.degrees[stated]
@@ -579,10 +604,12 @@ def _card(
     card["filled_fraction"] = float(done.mean())
     card["seconds"], card["cpu_seconds"] = estimate.seconds, estimate.cpu_seconds
     for stratum, (_, labels, long_name) in bins.items():
-        within = [done & (places[stratum] == k) for k in range(len(labels))]
+        within = done & (places[stratum] == np.arange(len(labels))[:, np.newaxis])
         card[f"{stratum}_bin"] = xr.Variable(f"{stratum}_bin", labels, {"long_name": long_name})
         for name, kernel in KERNELS.items():
-            values = [kernel(estimate.mean[w], truth[w]) for w in within]
+            values = np.empty(len(labels))
+            for number, here in enumerate(within):
+                values[number] = kernel(estimate.mean[here], truth[here])
             card[f"{name}_by_{stratum}"] = f"{stratum}_bin", values
-        card[f"n_by_{stratum}"] = f"{stratum}_bin", [int(w.sum()) for w in within]
+        card[f"n_by_{stratum}"] = f"{stratum}_bin", within.sum(1)
     return card

@@ -135,8 +135,12 @@ def check_member_dim(ds: xr.Dataset, members: int) -> None:
     """
     if MEMBER not in ds.variables and MEMBER not in ds.dims:
         return
-    holders = {name for name, v in ds.variables.items() if MEMBER in v.dims and name != MEMBER}
-    drawn = {f"{name}_members" for name, v in ds.data_vars.items() if "sstfill_method" in v.attrs}
+    holders, drawn = set(), set()
+    for name, variable in ds.variables.items():
+        if MEMBER in variable.dims and name != MEMBER:
+            holders.add(name)
+        if "sstfill_method" in variable.attrs:
+            drawn.add(f"{name}_members")
     if not holders or not holders <= drawn or not ds.sizes.get(MEMBER):
         raise InputError(
             f"the data have a dimension or coordinate {MEMBER!r} of their own; rename it: "
@@ -192,8 +196,8 @@ def with_ancillary(
     bare = {}
     for name, variable in ({filled.name: filled} | ancillary).items():
         # The levels of a MultiIndex cannot be assigned again.
-        there = [c for c in variable.coords if c in ds.coords]
-        bare[name] = variable.drop_vars([c for c in there if set(ds[c].dims) <= set(filled.dims)])
+        held = ds.coords.keys() & variable.coords.keys()
+        bare[name] = variable.drop_vars([c for c in held if set(ds[c].dims) <= set(filled.dims)])
     return ds.assign(bare)
 
 

@@ -445,13 +445,18 @@ def nearest_part(cloud: Bools, most: int, centre: tuple[int, int]) -> Bools:
     places = np.flatnonzero(cloud)
     if places.size <= most:
         return cloud
-    *_, rows, columns = np.unravel_index(places, cloud.shape)
-    distance = np.hypot(rows - centre[0], columns - centre[1])
-    # stable: equal distances are decided alike on every machine
-    nearest = np.argsort(distance, kind="stable")[:most]
-    part = np.zeros(cloud.size, bool)
-    part[places[nearest]] = True
-    return part.reshape(cloud.shape)
+    part = np.zeros(cloud.shape, bool)
+    if most < 1:
+        return part
+    height, width = cloud.shape[-2:]
+    of_pixel = np.hypot.outer(np.arange(height) - centre[0], np.arange(width) - centre[1])
+    distance = of_pixel.ravel()[places % of_pixel.size]
+    largest = np.partition(distance, most - 1)[most - 1]
+    nearer, as_far = places[distance < largest], places[distance == largest]
+    part.flat[nearer] = True
+    # equal distances are decided alike on every machine: the first of them are taken
+    part.flat[as_far[: most - nearer.size]] = True
+    return part
 
 
 def distance_to_observed(

@@ -45,9 +45,20 @@ def _found(da: xr.DataArray, cf: Roles, axis: str, names: Sequence[str]) -> list
     return sorted(dict.fromkeys(found), key=lambda name: name not in da.dims)
 
 
-def _dim(da: xr.DataArray, found: list[Hashable], taken: Sequence[Hashable]) -> Hashable | None:
-    dims = [da[n].dims[0] for n in found if da[n].ndim == 1]
-    return next((d for d in dims if d in da.dims and d not in taken), None)
+def _dim(
+    da: xr.DataArray,
+    found: list[Hashable],
+    taken: Sequence[Hashable],
+    times: Sequence[Hashable] = (),
+) -> Hashable | None:
+    """Return the first dimension that a coordinate other than `times` lies along, if not taken."""
+    for name in found:
+        if name in times or da[name].ndim != 1:
+            continue
+        dim = da[name].dims[0]
+        if dim in da.dims and dim not in taken:
+            return dim
+    return None
 
 
 def _position(
@@ -75,8 +86,8 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
     if time and t is None:
         raise InputError(f"{label} has no time dimension among {sizes(da)}; {_time_remedy(da)}")
     taken = [t] if t is not None else []
-    y = _dim(da, [n for n in _found(da, cf, "Y", Y) if n not in times], taken)
-    x = _dim(da, [n for n in _found(da, cf, "X", X) if n not in times], [*taken, y])
+    y = _dim(da, _found(da, cf, "Y", Y), taken, times)
+    x = _dim(da, _found(da, cf, "X", X), [*taken, y], times)
     missing = (y is None) + (x is None)
     rest = [d for d in da.dims if d not in (t, y, x)]
     loose = [d for d in rest if da.sizes[d] > 1]
@@ -173,9 +184,12 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     else:
         new = dict(zip(found.dims, ("time", "y", "x"), strict=True))
         coords |= {new[d]: d for d in found.dims[1:] if d in da.coords}
-    kept = {k: _renamed(da[n].variable, new) for k, n in coords.items() if n is not None}
+    kept = {}
     if times is not None:
-        kept = {"time": _renamed(times.variable, new)} | kept
+        kept["time"] = _renamed(times.variable, new)
+    for key, name in coords.items():
+        if name is not None:
+            kept[key] = _renamed(da[name].variable, new)
     values = _native(_renamed(da.variable, new))
     # through a Dataset: its name may be that of one of its coordinates
     return xr.Dataset({"field": values}, coords=kept)["field"].rename(da.name)

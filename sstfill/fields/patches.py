@@ -427,10 +427,10 @@ def _blend_chunk(
     patches see of each field.
     """
     box = _box(slice(*edge.tolist()) for edge in arrays[:3])
-    given = _box(
-        _seen_span(grid, axis, shape[axis], part.start, part.stop) for axis, part in enumerate(box)
-    )
-    evaluate = partial(_evaluate, function, arrays[3:], given, list(dtypes))
+    given = []
+    for axis, part in enumerate(box):
+        given.append(_seen_span(grid, axis, shape[axis], part.start, part.stop))
+    evaluate = partial(_evaluate, function, arrays[3:], _box(given), list(dtypes))
     return _blend(evaluate, grid, shape, box, arrays[3].shape[:-3], dtypes)
 
 

@@ -48,6 +48,7 @@ def fitted_and_scored(
     )
     if holdout.little:
         return fitted, score
+    # The fit without the withheld pixels has served its purpose.
     shutil.rmtree(folder)
     return fit(method, archive, folder), score
 
@@ -60,6 +61,7 @@ def scored(
     fraction: float = FRACTION,
 ) -> WithheldScore | None:
     """Score a fitted method, as it is, in windows; None where no clouds can be withheld."""
+    # The same stream as in `fitted_and_scored`, which the method was not tuned on.
     seeds = np.random.SeedSequence([seed, 7]).generate_state(max(1, len(windows)))
     try:
         withheld = withhold_in_windows(

@@ -69,6 +69,7 @@ class Methods(MutableMapping[str, type[Any]]):
             try:
                 cls = entry.load()
                 _check_method(cls)
+                # A method of ours must not be replaced unnoticed.
                 if self._classes.get(cls.name, cls) is not cls:
                     raise TypeError(f"there is another method named {cls.name!r}")
             except Exception as error:  # whatever another package does, sstfill must go on

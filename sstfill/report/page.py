@@ -29,6 +29,7 @@ def template(path: Path) -> jinja2.Template:
         loader=jinja2.FileSystemLoader([HERE, path.parent]),
     )
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    # Dates come in ISO form, which is read more easily with a space.
     environment.filters["clock"] = lambda text: text.replace("T", " ").replace("Z", " UTC")
     environment.filters["percent"] = "{:.1%}".format
     environment.globals["generator"] = f"{place.PAGE} {__version__}"
@@ -43,6 +44,7 @@ def in_words(table: Mapping[str, Any]) -> dict[str, str]:
     """
     words = {}
     for key, value in table.items():
+        # One level is enough: no table of a page nests deeper.
         if isinstance(value, dict):
             value = ", ".join(f"{name} {part}" for name, part in value.items())
         if value not in (None, ""):

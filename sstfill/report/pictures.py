@@ -49,12 +49,15 @@ def thinning(shape: tuple[int, ...], pixels: int) -> int:
     >>> thinning((1000, 1000), 10_000)
     10
     """
+    # A step along rows and columns alike keeps the shape of the coast.
     return max(1, int(np.ceil(np.sqrt(np.prod(shape) / pixels))))
 
 
 def thinned(filled: xr.Dataset, name: str, pixels: int = PIXELS) -> tuple[xr.Dataset, str]:
     """Return what maps of a variable show, with so few rows and columns, and a note on that."""
+    # Only what maps show, since whatever else is there may be lazy and large.
     parts = [part for part in (name, f"{name}_error", f"{name}_source") if part in filled]
+    # Images stay: maps choose the dates that they show.
     sides = list(map(str, grid.axes(filled[name]).dims[1:]))
     every = thinning(tuple(filled.sizes[side] for side in sides), pixels)
     few = filled[parts].isel(dict.fromkeys(sides, slice(None, None, every)))

@@ -44,6 +44,7 @@ def _parsed(attribute: object, name: str) -> dict[str, Any]:
     """Read an attribute that holds a JSON object; empty if it does not, as in a file of others."""
     try:
         found = parse_json(str(attribute), name, remedy="")
+    # The attribute is a hint of how a field was made, and its absence no reason to fail.
     except ReadError:
         return {}
     if isinstance(found, dict):
@@ -63,8 +64,11 @@ def _summarise(filled: xr.Dataset, name: str) -> str:
     if score:
         lines["score"] = _score(score, str(da.attrs.get("units", "")))
     sizes = ", ".join(f"{dim} {size}" for dim, size in da.sizes.items())
-    head = printable(f"{name} ({sizes})")  # names and attributes may hold line breaks
-    return "\n".join([head, *(printable(f"  {key:<7} {text}") for key, text in lines.items())])
+    # Line by line, since names and attributes may hold line breaks.
+    shown = [printable(f"{name} ({sizes})")]
+    for key, text in lines.items():
+        shown.append(printable(f"  {key:<7} {text}"))
+    return "\n".join(shown)
 
 
 def decisions(da: xr.DataArray) -> dict[str, str]:
@@ -74,12 +78,16 @@ def decisions(da: xr.DataArray) -> dict[str, str]:
     lines = {}
     if "sstfill_sea" in da.attrs:
         lines["sea"] = str(da.attrs["sstfill_sea"])
+    # `auto` tells of the methods that it tried; any other method of its own numbers.
     if "chosen" in diagnostics:
         lines |= _choice(diagnostics)
     else:
-        numbers = {k: v for k, v in diagnostics.items() if isinstance(v, int | float)}
-        words = [f"{key} {number(value)}" for key, value in numbers.items()]
-        lines["method"] = ", ".join([method["name"], *words])
+        words = [method["name"]]
+        for key, value in diagnostics.items():
+            # Lists, such as the error for each number of modes, would fill the screen.
+            if isinstance(value, int | float):
+                words.append(f"{key} {number(value)}")
+        lines["method"] = ", ".join(words)
     if "members" in method:
         lines["members"] = f"{method['members']} plausible fields in {da.name}_members"
         if "drawn_by" in diagnostics:
@@ -95,9 +103,13 @@ def decisions(da: xr.DataArray) -> dict[str, str]:
 def _choice(made: dict[str, Any]) -> dict[str, str]:
     """What `sstfill.Auto` chose, why, and what it left out."""
     lines = {"method": f"auto, which chose {' + '.join(made['chosen'])}", "why": made["why"]}
-    errors = {k: v for k, v in made.get("rmse", {}).items() if isinstance(v, int | float)}
+    errors = {}
+    for name, rmse in made.get("rmse", {}).items():
+        # Of variables filled together there is a number for each of them, and no order.
+        if isinstance(rmse, int | float):
+            errors[name] = rmse
     if len(errors) > 1:
-        best_first = sorted(errors, key=lambda name: errors[name])
+        best_first = sorted(errors, key=errors.__getitem__)
         tried = ", ".join(f"{name} {number(errors[name])}" for name in best_first)
         lines["tried"] = f"RMSE {tried}"
     if "weights" in made:
@@ -111,6 +123,7 @@ def _choice(made: dict[str, Any]) -> dict[str, str]:
 def _span(table: list[list[float]]) -> str:
     """From the least weight to the greatest, in percent."""
     weights = list(itertools.chain.from_iterable(table))
+    # Strata differ, so a method may weigh much near data and little far from them.
     low, high = round(100 * min(weights)), round(100 * max(weights))
     if low == high:
         return f"{low} %"
@@ -119,14 +132,16 @@ def _span(table: list[list[float]]) -> str:
 
 def _gaps(source: xr.DataArray) -> str:
     """Count the flags; the percentage refers to the sea."""
-    flags = {key: (source == value).sum() for key, value in SOURCE_FLAGS.items()}
-    counted = xr.Dataset(flags).compute()  # all in one pass over the data
-    counts = {str(key): int(n) for key, n in counted.data_vars.items()}
-    sea = source.size - counts["land"]
-    gaps = counts["filled"] + counts["not_filled"]
-    text = f"{100 * gaps / sea:.1f} % of the sea was missing, {counts['filled']} pixels filled"
-    if counts["not_filled"]:
-        text += f", {counts['not_filled']} left empty"
+    counted = xr.Dataset()
+    for key, value in SOURCE_FLAGS.items():
+        counted[key] = (source == value).sum()
+    counted = counted.compute()  # all in one pass over the data
+    filled, empty = int(counted["filled"]), int(counted["not_filled"])
+    # A part of a filled series may hold no sea.
+    sea = max(source.size - int(counted["land"]), 1)
+    text = f"{100 * (filled + empty) / sea:.1f} % of the sea was missing, {filled} pixels filled"
+    if empty:
+        text += f", {empty} left empty"
     return text
 
 
@@ -139,10 +154,12 @@ def _score(score: dict[str, Any], units: str) -> str:
     for scale in filter(None, SCALES.values()):
         if f"rmse_{scale}" in score:
             text += f", RMSE {number(score[f'rmse_{scale}'])} in {scale}"
-    coverage = {float(k): v for k, v in score.get("coverage", {}).items() if v is not None}
-    if coverage:
-        widest = max(coverage)
-        text += f"; {coverage[widest]:.1%} inside the {widest:.0%} interval"
+    coverage = score.get("coverage", {})
+    # By number, for JSON has its keys as text: the widest interval tells most of a wrong error.
+    for level in sorted(coverage, key=float, reverse=True):
+        if coverage[level] is not None:
+            text += f"; {coverage[level]:.1%} inside the {float(level):.0%} interval"
+            break
     return text
 
 

@@ -114,6 +114,7 @@ def write_report(
     WriteError
         The file cannot be written, or one is there that sstfill did not make.
     """
+    # Checked once more, for a caller may not have asked before the work.
     check_target(path)
     names = filled_variables(filled)
     if not names:
@@ -144,6 +145,7 @@ def check_target(path: StrPath, sources: Iterable[StrPath] = ()) -> None:
     """Refuse before the work a report that could not be written after it."""
     if Path(path).suffix.lower() not in SUFFIXES:
         raise OptionError(f"cannot write a report as {Path(path).name!r}; end its name with .html")
+    # Found without importing them, which takes seconds.
     absent = [name for name in ("matplotlib", "cartopy") if find_spec(name) is None]
     if absent:
         raise OptionError(
@@ -166,13 +168,17 @@ def _variable(filled: xr.Dataset, name: str) -> VariableReport:
             # JSON has its keys as text.
             coverage[float(level)] = float(fraction)
     decided = decisions(filled[name])
-    options = {key: value for key, value in record["options"].items() if value is not None}
-    decided["options"] = ", ".join(f"{key} {_plain(value)}" for key, value in options.items())
+    options = []
+    for key, value in record["options"].items():
+        if value is not None:
+            options.append(f"{key} {_plain(value)}")
+    decided["options"] = ", ".join(options)
     if "sigma_scale" in score:
         decided["errors"] = (
             f"what the method states is multiplied by {number(score['sigma_scale'])}, by which it "
             "holds on withheld clouds"
         )
+    # A flag's value is its column.
     totals = counts.sum(0)
     return VariableReport(
         name=name,
@@ -203,6 +209,7 @@ def _counts(source: xr.DataArray) -> NDArray[np.int64]:
 def _measures(score: Mapping[str, Any], units: str) -> dict[str, str]:
     """Return the measures of a score by their names; empty without a score."""
     names = {"rmse": "RMSE", "mae": "MAE", "bias": "bias"}
+    # The scale beside which an error is small or large.
     names |= {"std": "standard deviation of what was withheld"}
     measures = {}
     for key, title in names.items():
@@ -251,6 +258,7 @@ def _pictures(
             tried[method] = rmse
     # more cells than the picture has pixels would show nothing more
     few, note = thinned(filled, name)
+    # Drawn later and one by one, so that one that fails does not take the others along.
     drawings: dict[str, Any] = {
         "maps": lambda: plot.panels(few, variable=name, n=DATES),
         "layers": lambda: plot.maps(few, variable=name),
@@ -267,6 +275,7 @@ def _pictures(
     for kind, draw in drawings.items():
         try:
             pictures[kind] = Picture.of(draw(), note if kind in ("maps", "layers") else "")
+        # Whatever a drawing fails with, the page is worth having without it.
         except Exception as error:
             pictures[kind] = Picture.missing(kind, name, error)
     return pictures

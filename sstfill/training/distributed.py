@@ -60,6 +60,7 @@ class Processes:
         """Whether a condition holds in all processes."""
         if self.size == 1:
             return condition
+        # Agreed upon by all, or one process would wait for ever in a step that others left out.
         return self.sum(torch.tensor(float(condition))).item() == self.size
 
     def sum(self, numbers: Tensor) -> Tensor:
@@ -99,12 +100,14 @@ def process_group(device: str, seed: int) -> Iterator[Processes]:
     own = torch.device(pick_device(device))
     cuda = own.type == "cuda"
     if cuda and own.index is None:
+        # With its number, which the random state of the device is saved by.
         own = torch.device("cuda", torch.cuda.current_device())
     with (
         torch.random.fork_rng([own.index] if cuda else []),
         torch.backends.cudnn.flags(benchmark=cuda),
     ):
         torch.manual_seed(seed)
+        # torchrun sets both; alone, no group is needed, nor a port for it.
         if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield Processes(own)
             return

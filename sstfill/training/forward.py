@@ -67,6 +67,7 @@ def complete(network: nn.Module, sample: Sample) -> CompletedBatch:
 
 def complete_twice(network: Compact, sample: Sample) -> CompletedBatch:
     """Complete a batch by two draws of `Compact`, of which only the branch that draws learns."""
+    # The trunk stays as it is: its gradients would cost memory and change nothing.
     with torch.no_grad():
         known = network.encode(sample.channels)
         estimate, log_scale = _corrected(sample, *network.estimate_from(known, sample.channels))
@@ -84,6 +85,8 @@ def draw_noise(sample: Sample) -> Tensor:
     b, _, t, y, x = sample.values.shape
     # from torch's generator, whose state is saved: a training that is resumed draws the same
     seed, row, column = torch.randint(2**31, (3,)).tolist()
+    # At a random corner of the grid, since noise has a coarse lattice whose phase must not be
+    # learnt.
     noise = Noise(seed, b, np.arange(float(t)), row % SPACINGS[-1], column % SPACINGS[-1])
     members = np.stack(list(noise.within((slice(0, t), slice(0, y), slice(0, x)))))
     return torch.from_numpy(members).to(sample.values.device)
@@ -91,6 +94,7 @@ def draw_noise(sample: Sample) -> Tensor:
 
 def _corrected(sample: Sample, correction: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     """Return the corrected first guess and the logarithm of its Laplace scale."""
+    # The correction is in units of the first guess's error, so that it is of the order of 1.
     corrected = sample.guess + sample.error * correction.float()
     return corrected, sample.error.clamp_min(LEAST_ERROR).log() + log_ratio.float()
 

@@ -46,6 +46,7 @@ class TrainingJob:
     def batches(self, epoch: int) -> Batches:
         """Give this process's batches of an epoch, the same ones each time."""
         options, processes = self.options, self.processes
+        # Seeded by the epoch, so that one that is resumed draws what it would have drawn.
         sequences = self.source.epoch(epoch, np.random.default_rng([options.seed, epoch]))
         return Batches(
             sequences,
@@ -66,6 +67,7 @@ def begin(
     network: nn.Module, source: SampleSource, options: TrainOptions, processes: Processes
 ) -> tuple[TrainingState, TrainingJob]:
     """Copy the network to the device, and draw new discriminators."""
+    # The caller's network stays as it was given.
     own = copy.deepcopy(network).to(processes.device).train().requires_grad_(True)
     branch = getattr(own, "drawing", None)
     if options.draws:
@@ -85,6 +87,7 @@ def begin(
     if adversary is None:
         state = TrainingState(own, EMA(own, options.ema), None, optimiser, None)
         return state, TrainingJob(source, options, processes, objective, completer, None)
+    # Before its optimiser is made, which keeps the weights it is given.
     adversary.to(processes.device)
     discriminators = processes.wrap(adversary)
     discriminator_optimizer = _adamw(adversary, options.discriminator_recipe)

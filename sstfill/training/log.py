@@ -14,7 +14,8 @@ from sstfill.io.output.atomic import atomic_path
 
 Row = Mapping[str, Any]
 """The figures of an epoch: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``,
-``withheld_bias``, ``withheld_nll`` (scaled units; the last None without a stated scale),
+``withheld_bias``, ``withheld_nll`` (scaled units; the last None without a stated scale), of a
+network that draws ``withheld_crps`` and ``withheld_draws`` (the last lacking in earlier versions),
 ``learning_rate``, ``seconds`` of training, ``waiting`` (fraction of them in which the device waited
 for data; earlier versions lack it), ``skipped`` (sequences that cannot be used), ``left_out``
 (batches without a finite gradient), and the mean of each loss under its name."""
@@ -68,6 +69,7 @@ def concern(history: Sequence[Row]) -> str:
     >>> concern(rows[:1]), concern([*rows, rows[1] | {"epoch": 3}])
     ('', '')
     """
+    # Once is enough: the same warning in each epoch would hide all else.
     won = [row for row in history if row.get("discriminator", math.inf) < CERTAIN]
     if len(won) != 1 or won[0] is not history[-1]:
         return ""

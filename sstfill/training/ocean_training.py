@@ -80,6 +80,7 @@ def train_on_oceans(
     if first is None:
         card["traits"] = source.traits()
     else:
+        # The checkpoint to start from was trained on more kinds of ocean than this run may show it.
         card["traits"] = first.config["traits"]
         told = ("objective", "trained", "data", "scores")
         card["data"]["started_from"] = {name: first.config.get(name) for name in told}

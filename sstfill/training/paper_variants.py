@@ -84,6 +84,35 @@ class VariantTraining:
         check_number("base", self.base, 1, whole=True)
         check_number("occluded_value", self.occluded_value, -1, 1)
 
+    def options(
+        self,
+        network: Network,
+        objective: ObjectiveName,
+        frames: int,
+        size: int,
+        seed: int,
+        device: str,
+    ) -> TrainOptions:
+        """Return the options of a training."""
+        rates = {} if objective.startswith("withheld") else RATES
+        samples = min(EPOCH, self.steps)
+        epochs = -(-self.steps // samples)
+        return TrainOptions(
+            network=network,
+            objective=objective,
+            base=self.base,
+            occluded_value=self.occluded_value,
+            frames=frames,
+            size=size,
+            samples=samples,
+            epochs=epochs,
+            patience=epochs,
+            seed=seed,
+            device=device,  # type: ignore[arg-type]
+            **DISCRIMINATORS,
+            **rates,
+        )
+
     def __str__(self) -> str:
         trained = f"{self.steps} steps of one sequence, C_base {self.base}"
         if self.occluded_value == OCCLUDED_VALUE:
@@ -114,24 +143,7 @@ def trained(
     cloudy = synthetic.clouds(shape=shape, fraction=FRACTION, step="6h", seed=SEED + seed)
     obs = truth.where(~cloudy.values).rename("sst")
     for name, (network, objective) in variants.items():
-        rates = {} if objective.startswith("withheld") else RATES
-        samples = min(EPOCH, training.steps)
-        epochs = -(-training.steps // samples)
-        options = TrainOptions(
-            network=network,
-            objective=objective,
-            base=training.base,
-            occluded_value=training.occluded_value,
-            frames=frames,
-            size=side,
-            samples=samples,
-            epochs=epochs,
-            patience=epochs,
-            seed=seed,
-            device=device,  # type: ignore[arg-type]
-            **DISCRIMINATORS,
-            **rates,
-        )
+        options = training.options(network, objective, frames, side, seed, device)
         supervised = objective in ("paired", "unpaired")
         content = json.dumps([config.options(options), shape, SEED, FRACTION, further])
         kept = hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -78,6 +78,7 @@ def _build(file: str, tables: dict[str, Any]) -> TrainRecipe:
             raise OptionError(f"{name}={short(table)} in {file} is not a table; write [{name}]")
     if "archive" in tables and "oceans" in tables:
         raise OptionError(f"{file} has both [archive] and [oceans]; keep one")
+    # A recipe without either is for an archive, whose defaults do.
     on = "oceans" if "oceans" in tables else "archive"
     train = config.build(TrainOptions, tables.get("train", {}))
     return TrainRecipe(train, config.build(TABLES[on], tables.get(on, {})))

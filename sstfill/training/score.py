@@ -15,7 +15,7 @@ from sstfill.training.data.prefetch import prefetch
 from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
 from sstfill.training.forward import Completer
-from sstfill.training.objectives.draw_score import fair_crps
+from sstfill.training.objectives.draw_score import EnsembleTerm, fair_crps
 from sstfill.training.options import TrainOptions
 
 
@@ -30,7 +30,9 @@ def validate(
     dict
         In scaled units: ``withheld_mae``, the mean absolute error, ``withheld_bias``, the mean of
         estimate minus truth, and ``withheld_nll``, the mean negative log likelihood under the
-        stated Laplace scale, or None without one.
+        stated Laplace scale, or None without one. Of a network that draws also ``withheld_crps``,
+        the score of two draws at the pixels, and ``withheld_draws``, the score by which it is
+        trained, mean over the sequences (`sstfill.training.objectives.draw_score.EnsembleTerm`).
 
     Raises
     ------
@@ -45,40 +47,47 @@ def validate(
         processes=processes.size,
     )
     completer = Completer(network, drawing=options.draws)
-    sums = torch.zeros(5, dtype=torch.float64)
+    sums = torch.zeros(7, dtype=torch.float64)
     with closing(own), closing(prefetch(own)) as stream:
         for batch in stream:
             sums += _sums(completer, batch.to(processes.device)).cpu()
-    count, error, bias, nll, crps = processes.sum(sums).tolist()
+    count, error, bias, nll, crps, sequences, draws = processes.sum(sums).tolist()
     if not count:
         raise InputError(
             "no sequence of the validation is of use; "
             "give some with pixels observed, and some withheld"
         )
+    # A number that all processes summed is NaN where the network states no scale.
     stated = None if math.isnan(nll) else nll / count
     scores = {"withheld_mae": error / count, "withheld_bias": bias / count, "withheld_nll": stated}
     if options.draws:
         scores["withheld_crps"] = crps / count
+        scores["withheld_draws"] = draws / sequences
     return scores
 
 
 def _sums(completer: Completer, batch: Sample) -> Tensor:
-    """Count the withheld pixels, and sum their errors, biases, negative log likelihoods and scores.
+    """Count the withheld pixels, and sum their errors, biases, negative log likelihoods and scores;
+    then count the sequences, and sum the scores that they are trained by.
 
-    The likelihood is NaN where the network states no scale, the score where it draws nothing.
+    The likelihood is NaN where the network states no scale, scores where it draws nothing.
     """
     completed = completer(batch)
     estimate = completed.values
     if completed.drawn is not None:
+        # A draw is no estimate: its own spread would count as error.
         estimate = completed.drawn[0]
     # sums of a million errors in single precision would lose digits
     misfit = (estimate - batch.values)[batch.withheld].double()
     count = misfit.new_tensor(len(misfit))
-    nll = crps = misfit.new_tensor(math.nan)
+    sequences = misfit.new_tensor(len(batch.values))
+    nll = crps = draws = misfit.new_tensor(math.nan)
     if completed.log_scale is not None:
         mean = laplace_nll(estimate, completed.log_scale, batch.values, batch.withheld)
         nll = mean.double() * count
     if completed.drawn is not None:
         _, _, first, second = completed.drawn
         crps = fair_crps(first, second, batch.values)[batch.withheld].double().sum()
-    return torch.stack([count, misfit.abs().sum(), misfit.sum(), nll, crps])
+        # of draws that are made already it costs little
+        draws = EnsembleTerm()(completed, batch).double() * sequences
+    return torch.stack([count, misfit.abs().sum(), misfit.sum(), nll, crps, sequences, draws])

@@ -126,8 +126,10 @@ def train(
     _check(chosen, sea, truth)
     check_number("clips", clips, 1, whole=True)
     archive = TrainingField.of(data, variable, sea, truth, transform)
+    # A small archive is read once; windows of a lazy one would be read each time.
     archive = archive.loaded(USUAL_LIMITS)
     chosen = _fit_to_archive(chosen, archive)
+    # First guesses are kept between trainings only where a folder is given.
     with _clips_folder(out) as folder:
         # It imports torch, which takes seconds: arguments are checked without it.
         from sstfill.training.loop import fit
@@ -207,6 +209,7 @@ def start_checkpoint(
     # Only a compact network ships.
     if start == "new" or (start == "shipped" and options.network != "compact"):
         return None
+    # The method reads and checks a checkpoint, wherever it comes from.
     given = Gan(model=None if start == "shipped" else start).checkpoint
     name = given.config["network"]["name"]
     if name != options.network:
@@ -260,6 +263,7 @@ def new_network(options: TrainOptions, first: Checkpoint | None = None) -> nn.Mo
 
     from sstfill.nn import registry
 
+    # On the CPU, so that the same seed draws the same weights whatever the device.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = registry.build(options.network, network_options(options, first))
@@ -331,6 +335,7 @@ def _operators(
     operator = _operator(clouds, archive)
     if not isinstance(operator, occlusion.ObservedClouds):
         return operator, operator
+    # Too few masks to keep some apart; they are then seen in training, the hidden values are not.
     if len(operator.observed) < FEW * operator.stride:
         return operator, operator
     first, second = operator.split((1 - VALIDATION_CLOUDS, VALIDATION_CLOUDS), gap=CLOUD_GAP)
@@ -406,5 +411,6 @@ def _archive_card(
     card["units"] = str(obs.attrs.get("units", ""))
     card["step_days"] = usual_step(days_since_first(obs))
     card["cell_km"] = float(np.mean(cell_km(obs)))
+    # By which, with step and cell, a fill tells whether the series is of the kind trained on.
     card["spread"] = float(obs.std())
     return card

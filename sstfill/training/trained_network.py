@@ -15,6 +15,10 @@ from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.training.log import Row
 from sstfill.training.options import TrainOptions
 
+CHOOSING = ("withheld_draws", "withheld_crps", "withheld_mae")
+"""Scores by which the best epoch is chosen: by the first that all have. Of draws the estimate does
+not change, so that its error cannot choose among epochs."""
+
 
 @dataclass(frozen=True)
 class TrainedNetwork:
@@ -75,11 +79,19 @@ class TrainedNetwork:
 def best_row(history: Iterable[Row]) -> Row:
     """Return the row with the least error, of a network that draws the least score of its draws.
 
-    It is the first of equals; NaN is the worst.
+    It is the first of equals; NaN is the worst. Rows of a training that an earlier version began
+    lack the score that draws are trained by: all are compared by one that each of them has.
+
+    >>> rows = [{"withheld_mae": 0.1, "withheld_crps": 0.07}, {"withheld_mae": 0.1}]
+    >>> rows[1] |= {"withheld_crps": 0.06, "withheld_draws": 0.5}
+    >>> best_row(rows) is rows[1]
+    True
     """
+    rows = list(history)
+    name = next(score for score in CHOOSING if all(score in row for row in rows))
 
     def error(row: Row) -> float:
-        score: float = row.get("withheld_crps", row["withheld_mae"])
+        score: float = row[name]
         return math.inf if math.isnan(score) else score
 
-    return min(history, key=error)
+    return min(rows, key=error)

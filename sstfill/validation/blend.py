@@ -81,6 +81,7 @@ class BlendWeights:
         methods = np.arange(error.shape[1])
         while True:
             found = cls._fit(error[:, methods], part, image, distance, lag)
+            # A method may matter in one stratum alone, so the largest of its weights decides.
             strong = found.table.max((0, 1)) >= NEGLIGIBLE
             if strong.all() or not strong.any():
                 table = np.zeros((*found.table.shape[:2], error.shape[1]))
@@ -99,6 +100,7 @@ class BlendWeights:
         table = np.empty((distances.size, lags.size, error.shape[1]))
         for a, b in np.ndindex(distances.size, lags.size):
             here = (i == a) & (j == b)
+            # An image counts as one piece of evidence, however many of its pixels are withheld.
             images = np.unique(image[here]).size
             own = prior
             if images:
@@ -149,6 +151,7 @@ class Blend:
 
     def trimmed(self) -> Blend:
         """Leave out the methods without weight."""
+        # A method without weight need not be asked for an estimate at all.
         used = self.weights.used
         return replace(
             self,
@@ -188,6 +191,7 @@ class Blend:
         if distances is None and self.depends_on_distance:
             distances = distance_to_data(obs)
         parts = [estimates[name] for name in self.names]
+        # The kernels go by position, so all fields must have their dims in one order.
         means = [part["mean"].transpose(*obs.dims) for part in parts]
         errors = [_scaled_error(part, self.scale[:, k], obs) for k, part in enumerate(parts)]
         if len(parts) == 1:
@@ -199,6 +203,8 @@ class Blend:
                 *_chunked_like(obs, *distances, *means, *errors),
                 kwargs={"weights": self.weights},
                 output_core_dims=[[], []],
+                # All are on the grid of `obs`; coordinates that differ by rounding must not drop
+                # pixels.
                 join="override",
                 dask="parallelized",
                 output_dtypes=[obs.dtype, np.float32],
@@ -264,7 +270,9 @@ def blend_values(weights: NDArray, mean: NDArray, sigma: NDArray) -> BlendedValu
     values = np.where(known, mean, 0.0)
     blended = np.where(known.any(-1), (w * values).sum(-1), np.nan)
     spread = (w * np.square(values - blended[..., np.newaxis])).sum(-1)
+    # Methods that state no error leave their part of it to those that do.
     stated = known & np.isfinite(sigma)
+    # The square of an absurd error is infinite, which says what it should.
     with np.errstate(over="ignore"):
         squares = np.square(np.where(stated, sigma, 0.0))
         variance = (_renormalised(weights, stated) * squares).sum(-1) + spread
@@ -285,6 +293,7 @@ def convex_weights(moments: NDArray) -> NDArray:
     size = np.trace(moments) / k
     # In units of their own size, so that the ridge does not depend on the units of the field.
     scaled = moments / size if size > 0 else np.zeros_like(moments)
+    # With the ridge, moments of methods that are alike have full rank too.
     root = np.linalg.cholesky(scaled + RIDGE * np.eye(k)).T
     w, _ = nnls(np.vstack([root, np.ones(k)]), np.append(np.zeros(k), 1.0))
     return w / w.sum()
@@ -297,6 +306,7 @@ def second_moments(error: NDArray, part: NDArray) -> NDArray:
 
 def _renormalised(weights: NDArray, there: NDArray) -> NDArray:
     """Weights of the methods that are there, of sum 1; 0 where none is."""
+    # A method without weight still fills where no other has an estimate.
     w = np.where(there, weights + BARELY, 0.0)
     total = w.sum(-1, keepdims=True)
     return np.divide(w, total, out=np.zeros_like(w), where=total > 0)

@@ -52,6 +52,7 @@ def calibrated(
     several = "variable" in estimate["mean"].dims
     factor: Any
     if all(scale.is_single for scale in every):
+        # One number needs no distances, which take as long as a method on a large series.
         numbers = [np.float32(scale.factor[0, 0]) for scale in every]
         factor = xr.DataArray(numbers, dims="variable") if several else numbers[0]
     else:
@@ -62,6 +63,7 @@ def calibrated(
         scaled["error"] = (error.astype(np.float32) * factor).transpose(*error.dims)
     if "members" in estimate:
         members, mean = estimate["members"], estimate["mean"]
+        # Deviations are scaled, not members, so that the mean stays.
         apart = (members - mean) * factor
         if "error" in scaled:
             apart = _with_tails(apart, scaled["error"], every)

@@ -48,6 +48,7 @@ def error_scale(
     >>> round(error_scale(z), 1)
     2.0
     """
+    # Sorted once, the fraction inside any interval is a search in the cumulative weights.
     return _matched(_Inside.of(z, weight), distribution)[0]
 
 
@@ -62,6 +63,7 @@ def error_distribution(z: NDArray, weight: NDArray | None = None) -> ErrorDistri
     True
     """
     inside = _Inside.of(z, weight)
+    # At a tie argmin takes the first, and so the distribution with the lighter tails.
     missed = [_matched(inside, distribution)[1] for distribution in TRIED]
     return TRIED[int(np.argmin(missed))]
 
@@ -78,6 +80,7 @@ class _Inside(NamedTuple):
 
     @classmethod
     def of(cls, z: NDArray, weight: NDArray | None) -> _Inside:
+        # argsort puts infinite values and NaN last, where they are cut off.
         order = np.argsort(z, kind="stable")[: np.count_nonzero(np.isfinite(z))]
         counted = np.ones(order.size)
         if weight is not None:
@@ -92,11 +95,15 @@ def _matched(inside: _Inside, distribution: ErrorDistribution) -> tuple[float, f
     if not known.size:
         return 1.0, 0.0
     start = float(np.quantile(known, ONE_SIGMA, weights=weight, method="inverted_cdf"))
+    # Around such a factor nothing can be searched; `EXTREME` bounds what it does to the error.
     if not 1 / EXTREME < start < EXTREME:
         return float(np.clip(start, 1 / EXTREME, EXTREME)), 0.0
     levels = np.array(LEVELS)[:, np.newaxis]
+    # All factors and levels in one search: a grid cannot stop at a local minimum, as the steps of
+    # the fraction have many.
     half_widths = start * np.exp(STEPS) * distribution.half_width(levels)
     held = fraction[np.searchsorted(known, half_widths, side="right")]
+    # Rounded, so that factors which hold the same pixels tie whatever the order of the sums.
     missed = np.square(held - levels).sum(0).round(12)
     # Among equals the one nearest to the quantile.
     best = np.lexsort((np.abs(STEPS), missed))[0]
@@ -175,10 +182,14 @@ class StratifiedScale:
         """
         if weight is None:
             weight = np.ones(z.size)
+        # Errors of one image are alike, so a few images tell neither strata nor tails.
         if np.unique(image[np.isfinite(z)]).size < IMAGES:
             return cls.single(error_scale(z, weight))
         found = cls._by_stratum(z, image, distance, lag, weight, GAUSSIAN)
+        # After the strata are scaled: a mixture of different scales would look like heavy tails.
         distribution = error_distribution(z / found.at(distance, lag), weight)
+        # With another distribution the same intervals need other factors, so these are fitted
+        # again.
         if distribution.is_gaussian:
             return found
         return cls._by_stratum(z, image, distance, lag, weight, distribution)
@@ -200,6 +211,7 @@ class StratifiedScale:
         for a, b in np.ndindex(logarithm.shape):
             here = (i == a) & (j == b) & np.isfinite(z)
             images = np.unique(image[here]).size
+            # Factors are averaged as logarithms, so that 2 and 1/2 make 1.
             own = np.log(error_scale(z[here], weight[here], distribution))
             logarithm[a, b] = (images * own + strata.PRIOR * prior) / (images + strata.PRIOR)
         return cls(distances, lags, logarithm, distribution)

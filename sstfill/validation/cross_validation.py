@@ -102,6 +102,7 @@ class CrossValidation:
         not gain by leaving out the difficult pixels.
         """
         centre, std = self._moments
+        # The mean is of one method ``(n,)`` or of several ``(n, methods)``.
         shape = (-1, *(1,) * (mean.ndim - 1))
         truth = self.truth.reshape(shape)
         filled = np.where(np.isfinite(mean), mean, centre[self.layer].reshape(shape))
@@ -130,18 +131,23 @@ class CrossValidation:
         if own == best or count < FEWEST:
             return False
         excess = np.square(error[:, own]) - np.square(error[:, best])
+        # A ratio estimate: each stretch has its own part of the pixels as well as of the
+        # difference.
         share = np.bincount(stretch, self.part) / self.part.sum()
         sums = np.bincount(stretch, self.part * excess) / self.part.sum()
         mean = sums.sum()
+        # The jackknife's factor corrects for few stretches.
         squares = np.square(sums - share * mean).sum() * count / (count - 1)
         if mean <= CLEARLY * np.sqrt(squares):
             return False
+        # A worse method whose errors are independent still improves a blend, so that is tried too.
         pair, blended = error[:, [best, own]], np.empty(stretch.size)
         for here in (self.half, ~self.half):
             weights = convex_weights(second_moments(pair[~here], self.part[~here]))
             blended[here] = pair[here] @ weights
         alone = np.average(np.square(pair[:, 0]), weights=self.part)
         together = np.average(np.square(blended), weights=self.part)
+        # The gain is of the root mean square, these are mean squares.
         return bool(together > (1 - GAIN) ** 2 * alone)
 
     def leader(self) -> str:
@@ -177,6 +183,7 @@ class CrossValidation:
             truth = self.truth[self.layer == variable]
             if truth.size:
                 centre[variable] = truth.mean()
+                # Withheld values that are all equal have no spread to divide by.
                 std[variable] = truth.std() or 1.0
         return centre, std
 
@@ -205,6 +212,7 @@ class CrossValidation:
             costs a fill.
         """
         losses = self.loss(self.mean)
+        # Stable, so that among equals the first named wins.
         order = np.argsort(losses, kind="stable")
         least = losses[order[0]]
         best = self.names[order[0]]
@@ -213,6 +221,7 @@ class CrossValidation:
             why += f", next {self.names[order[1]]} {self._number(losses[order[1]])}"
         else:
             why += ", the only one"
+        # Without two halves a blend could only be judged on the pixels that it was fitted to.
         if blending and len(self.names) > 1 and 0 < self.half.sum() < self.half.size:
             tried = self
             if sparing:
@@ -220,6 +229,8 @@ class CrossValidation:
             blend = tried.fit_blend(ALL)
             cross_fitted = tried.cross_fit(tried.fit_blend)
             loss = float(self.loss(cross_fitted.mean))
+            # The blend is compared out of sample; the best method was not fitted to these pixels at
+            # all.
             if len(blend.names) > 1 and loss < (1 - gain) * least:
                 *most, last = blend.names
                 why = (
@@ -238,6 +249,7 @@ class CrossValidation:
         full = float(self.loss(self.cross_fit(self.fit_blend).mean))
         tried = self
         while len(blend.names) > 2:
+            # Over all strata alike: how many pixels are filled in each is not known here.
             least = blend.names[int(np.argmin(blend.weights.table.mean((0, 1))))]
             fewer = tried.without(least)
             if full < (1 - gain) * float(fewer.loss(fewer.cross_fit(fewer.fit_blend).mean)):
@@ -250,6 +262,8 @@ class CrossValidation:
     ) -> Decision:
         scale = None
         if strata:
+            # From estimates out of sample, since errors at pixels a blend was fitted to are too
+            # small.
             z = standardised(cross_fitted.mean - cross_fitted.truth, cross_fitted.sigma)
             scale = StratifiedScale.fit(z, self.image, self.distance, self.lag, self.weight)
         return Decision(replace(blend, strata=scale, why=why), cross_fitted)
@@ -288,6 +302,7 @@ class CrossValidation:
         z = standardised(self.mean[rows] - self.truth[rows][:, np.newaxis], self.sigma[rows])
         scale = np.empty((self.layers, len(self.names)))
         for variable, method in np.ndindex(scale.shape):
+            # One factor per method and variable, so that the errors that are mixed mean the same.
             here = self.layer[rows] == variable
             scale[variable, method] = error_scale(z[here, method], self.weight[rows][here])
         return scale

@@ -33,6 +33,7 @@ def distance_to_data(obs: xr.DataArray) -> Distances:
     """
     observed = obs if obs.dtype == bool else obs.notnull()
     space = list(obs.dims[-2:])
+    # Spacing and dates are those of any of the variables.
     one = obs.isel(variable=0, missing_dims="ignore")
     # Each of the two needs whole images, or whole series, in one block.
     images, series = observed, observed
@@ -58,6 +59,7 @@ def distance_to_data(obs: xr.DataArray) -> Distances:
         output_dtypes=[np.float32],
     ).transpose(*obs.dims)
     if obs.chunks:
+        # Back to the chunks of the field, with which the distances are combined next.
         return distance.chunk(obs.chunksizes), lag.chunk(obs.chunksizes)
     return distance, lag
 
@@ -69,5 +71,6 @@ def _distance_in_images(observed: NDArray, spacing: tuple[float, float]) -> NDAr
 
 def _lag_in_series(observed: NDArray, days: NDArray) -> NDArray:
     series = np.moveaxis(observed, -1, 0)
+    # The routine takes images, so that the points of a series are laid out as one.
     rows = series.reshape(len(days), -1, series.shape[-1])
     return np.moveaxis(gaps.days_to_observed(rows, days).reshape(series.shape), 0, -1)

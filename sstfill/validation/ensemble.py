@@ -67,6 +67,7 @@ def energy_score(truth: ArrayLike, members: ArrayLike, image: ArrayLike) -> floa
 
     wanted, drawn, number = _float64(truth), _float64(members), np.asarray(image)
     scores = []
+    # An image is one vector; images differ in their number of pixels, so they go one by one.
     for one in np.unique(number):
         here = number == one
         score = es_ensemble(wanted[here], drawn[:, here], estimator="fair")
@@ -97,6 +98,7 @@ def rank_histogram(truth: ArrayLike, members: ArrayLike, seed: int = 0) -> NDArr
     """
     wanted, drawn = _float64(truth), _float64(members)
     below, equal = (drawn < wanted).sum(0), (drawn == wanted).sum(0)
+    # Rounded values tie often; a fixed rank among equals would bend the histogram.
     rank = below + np.random.default_rng(seed).integers(0, equal + 1)
     count = np.bincount(rank, minlength=len(drawn) + 1)
     if not wanted.size:

@@ -63,10 +63,13 @@ def correlation(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike | None 
     1.0
     """
     x, y = _float64(estimate), _float64(truth)
+    # About the mean first: in kelvin the products of raw values would lose most digits.
     x, y = x - _mean(x, weight), y - _mean(y, weight)
     if weight is not None:
+        # A root on either side makes the weight of each product.
         root = np.sqrt(_float64(weight))
         x, y = x * root, y * root
+    # Two roots, since the product of two large sums could overflow.
     norm = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
     if norm > 0:
         return float(x @ y) / norm
@@ -150,6 +153,7 @@ def stated_crps(
 
 def _student_crps(z: NDArray, n: NDArray) -> NDArray[np.float64]:
     """CRPS of Student's t with a standard deviation of 1, `n` degrees of freedom."""
+    # Student's t with n degrees of freedom has the variance n / (n - 2).
     scale = np.sqrt(1 - 2 / n)
     x = z / scale
     density = (1 + x**2 / n) ** (-(n + 1) / 2) / (np.sqrt(n) * beta(0.5, n / 2))

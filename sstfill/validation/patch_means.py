@@ -48,6 +48,7 @@ def squares(places: Places, side: int) -> Pixels:
         here = np.flatnonzero(places.image == image)
         row, column = places.row[here], places.column[here]
         row, column = row - row.min(), column - column.min()
+        # The image as a table of pixel numbers, -1 where none is given.
         number = np.full((row.max() + 1, column.max() + 1), -1)
         number[row, column] = here
         if min(number.shape) < side:
@@ -55,6 +56,7 @@ def squares(places: Places, side: int) -> Pixels:
         free = number >= 0
         windows = np.lib.stride_tricks.sliding_window_view(free, (side, side))
         for y, x in np.argwhere(windows.all((2, 3))):
+            # Greedy, from the top left: what an earlier square took is free no more.
             if free[y : y + side, x : x + side].all():
                 free[y : y + side, x : x + side] = False
                 found.append(number[y : y + side, x : x + side].ravel())
@@ -89,7 +91,10 @@ def coverage_by_members(
     ranked = np.concatenate([np.zeros((1, *spread.shape)), apart])
     held = []
     for level in levels:
+        # The spread is known from as many members, and about the mean, which costs no degree of
+        # freedom.
         half_width = stdtrit(len(members), (1 + level) / 2) * spread
+        # Rounded, so that a product such as 0.95 x 20 is its whole number exactly.
         rank = round(level * (len(members) + 1), 9)
         if rank <= len(members):
             below, above = ranked[math.floor(rank)], ranked[math.ceil(rank)]
@@ -103,10 +108,14 @@ def coverage_if_independent(
 ) -> list[float]:
     """Fraction inside the intervals that independent errors of the pixels would imply.
 
-    The variance of the mean of ``n`` pixels is then ``sum(sigma^2) / n^2``.
+    The variance of the mean of ``n`` pixels is then ``sum(sigma^2) / n^2``. Patches in which an
+    error is not stated (NaN) do not count.
     """
     error = truth[patches].mean(1) - mean[patches].mean(1)
     spread = np.sqrt(np.square(sigma[patches]).sum(1)) / patches.shape[1]
+    # No distance is inside an interval of NaN, and a method that claims nothing missed nothing.
+    stated = ~np.isnan(spread)
+    error, spread = error[stated], spread[stated]
     return [_inside(error, ndtri((1 + level) / 2) * spread) for level in levels]
 
 

@@ -37,12 +37,14 @@ def classes(values: NDArray) -> tuple[NDArray, NDArray]:
     usable = values[np.isfinite(values) & (values > 0)]
     if not usable.size:
         return np.ones(1), np.zeros(values.shape, np.intp)
+    # Where distances are equal, so may be edges, of which one is enough.
     edges = np.unique(np.quantile(usable, np.arange(1, CLASSES) / CLASSES))
     # A distance of 0 or NaN belongs to the nearest class, an infinite one to the farthest.
     number = np.searchsorted(edges, np.nan_to_num(values, nan=0.0, posinf=np.inf), side="left")
     number_of_usable = np.searchsorted(edges, usable, side="left")
     # Equal distances can leave a class empty; the others get new numbers.
     occupied = np.unique(number_of_usable)
+    # The geometric mean, since distances range over orders of magnitude.
     centres = np.exp([np.log(usable[number_of_usable == c]).mean() for c in occupied])
     return centres, np.searchsorted(occupied, number).clip(0, occupied.size - 1)
 
@@ -74,8 +76,10 @@ def interpolate(
     array([[1.],
            [2.]])
     """
+    # One stratum: the same values for all pixels, without a copy for each.
     if table.shape[:2] == (1, 1):
         return np.broadcast_to(table[0, 0], (*distance.shape, table.shape[2]))
+    # Bilinear, axis by axis.
     near, far, u = _between(centres[0], distance)
     soon, late, v = _between(centres[1], lag)
     u, v = u[..., np.newaxis], v[..., np.newaxis]

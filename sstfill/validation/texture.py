@@ -56,6 +56,7 @@ def spectrum(images: NDArray) -> Spectrum:
         frequency, density = welch(
             images.astype(np.float64), window="hann", nperseg=length, detrend="linear", axis=axis
         )
+        # The frequencies are along the axis that was transformed.
         density = np.moveaxis(density, axis, -1)
         # A trend was taken off, so what is left at frequency 0 means nothing.
         power += density.reshape(-1, frequency.size).mean(0)[1:] / 2
@@ -85,9 +86,11 @@ def gradients(values: NDArray, places: Places) -> NDArray:
     [5.0]
     """
     image, row, column = places
+    # A row and a column more than there are, so that no pixel has a neighbour across an edge.
     height, width = int(row.max(initial=0)) + 2, int(column.max(initial=0)) + 2
     number = np.ravel_multi_index((image, row, column), (image.max(initial=0) + 1, height, width))
     last = number.size - 1
+    # Numbers are in order, so a search finds each neighbour, or what stands where it would be.
     below = np.minimum(np.searchsorted(number, number + width), last)
     beside = np.minimum(np.searchsorted(number, number + 1), last)
     whole = (number[below] == number + width) & (number[beside] == number + 1)

@@ -203,6 +203,7 @@ def is_better(transformed: WithheldScore, plain: WithheldScore, transform: Trans
         Of the same pixels, filled as they are.
     """
     assert plain.estimates is not None
+    # The plain fill is brought into transformed space, so that both are compared in the same.
     truth, mean = map(transform.apply, plain.estimates[:2])
     known = np.isfinite(mean)
     rmse = metrics.rmse(mean[known], truth[known], plain.estimates.weight[known])
@@ -220,6 +221,8 @@ def _errors(truth: NDArray, mean: NDArray, weight: NDArray) -> dict[str, float]:
         "rmse": metrics.rmse(filled, wanted, part),
         "bias": metrics.bias(filled, wanted, part),
         "correlation": metrics.correlation(filled, wanted, part),
+        # Of all that was withheld, so that methods which fill different parts are measured by one
+        # scale.
         "std": metrics.rmse(truth, np.average(truth, weights=weight), weight),
     }
 
@@ -241,9 +244,12 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
     half = halves(found.image)
     if half.any() and not half.all():
         cross_fitted, degrees = np.empty(z.size), np.empty(z.size)
+        # The scale of one half is tried on the other: coverage on the pixels of the fit would
+        # always look right.
         for here in (half, ~half):
             fitted = _scale(z, found, ~here)
             factor = fitted.at(found.distance[here], found.lag[here])
+            # Scaled errors are stated to be of standard deviation 1.
             cross_fitted[here] = z[here] / factor
             degrees[here] = fitted.distribution.degrees_of_freedom
         ones = np.ones_like(cross_fitted)
@@ -251,6 +257,7 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
         for level in LEVELS:
             held = metrics.coverage(cross_fitted, ones, level, found.weight, degrees)
             summary["coverage"][str(level)] = held
+    # What is applied to the fill comes from all pixels: the halves only tell how well that works.
     scale = _scale(z, found, np.ones(z.size, bool))
     one = error_scale(z, found.weight, scale.distribution)
     summary["sigma_scale"] = one

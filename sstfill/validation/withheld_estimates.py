@@ -63,6 +63,7 @@ def stretches(image: NDArray) -> NDArray[np.int64]:
     >>> stretches(np.array([3, 3, 5, 7])).tolist()
     [0, 0, 1, 2]
     """
+    # Images without withheld pixels do not count.
     number = np.unique(image, return_inverse=True)[1]
     images = int(number.max(initial=0)) + 1
     block: NDArray[np.int64] = number * min(BLOCKS, images) // images
@@ -110,6 +111,7 @@ def _pick_lazily(where: NDArray, arrays: list[Any]) -> list[tuple[NDArray, ...]]
     chunks = next(a.chunks for a in reversed(arrays) if dask.is_dask_collection(a))
     lazy = [a if dask.is_dask_collection(a) else da.from_array(a, chunks) for a in arrays]
     delayed = [a.rechunk(chunks).to_delayed(optimize_graph=False).ravel() for a in lazy]
+    # To hash the mask of each block would take longer than to pick from it.
     pick = dask.delayed(_pick, pure=False)
     tasks = []
     for block, *parts in zip(slices_from_chunks(chunks), *delayed, strict=True):
@@ -121,6 +123,7 @@ def _pick(
     where: NDArray, block: tuple[slice, ...], shape: tuple[int, ...], *fields: NDArray
 ) -> tuple[NDArray, ...]:
     """Return the flat index in the whole array of each hidden pixel of a block, and the fields."""
+    # A slab covers only the time axis: the others start at 0.
     origin = [side.start for side in block] + [0] * (where.ndim - len(block))
     index = tuple(i + o for i, o in zip(np.nonzero(where), origin, strict=True))
     return np.ravel_multi_index(index, shape), *(f[where].astype(np.float64) for f in fields)

@@ -14,6 +14,7 @@ import small_archives as small
 
 from sstfill import errors
 from sstfill.archive import fill_archive, job, run
+from sstfill.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +144,18 @@ def test_an_output_that_is_a_link_is_followed(tmp_path):
     assert out.is_symlink()
     assert (tmp_path / "disk/real.zarr.job").is_dir()
     small.sound(tmp_path / "disk/real.zarr", archive)
+
+
+@pytest.mark.parametrize("given", ["out.zarr", "out.zarr/", "link.zarr", "./link.zarr/"])
+def test_an_archive_is_known_however_its_path_is_written(tmp_path, monkeypatch, given):
+    """Else a fill in memory would take its place."""
+    monkeypatch.chdir(tmp_path)
+    archive = small.put(small.ocean(4), tmp_path / "in.zarr")
+    fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
+    (tmp_path / "link.zarr").symlink_to("out.zarr")
+    assert job.is_archive_output(given)
+    assert main(["fill", "in.zarr", "--out", given, "--method", "interpolate"]) == 2
+    small.sound(tmp_path / "out.zarr", archive)
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"PK\x03\x04half", None])

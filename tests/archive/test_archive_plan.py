@@ -5,6 +5,7 @@ from scratch.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -201,7 +202,9 @@ def test_what_was_asked_otherwise_is_refused(filled, monkeypatch):
     monkeypatch.setattr("sstfill.archive.settings.__version__", "99.0")
     with pytest.raises(errors.OptionError, match=r"filled by sstfill .*, this is 99.0.*--refit"):
         fill_archive(archive, out, update=True)
-    monkeypatch.setattr(job, "FORMAT", 2)
+    document = job.FillJob(out).folder / "job.json"
+    later = json.loads(document.read_text()) | {"format": 2}
+    document.write_text(json.dumps(later))
     with pytest.raises(errors.ReadError, match="in another format"):
         fill_archive(archive, out, update=True)
 

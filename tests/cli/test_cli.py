@@ -18,6 +18,7 @@ import sstfill
 from sstfill import io
 from sstfill.cli import main, source
 from sstfill.cli.options import flag
+from sstfill.cli.parser import parse
 from sstfill.nn import registry
 from sstfill.progress import track
 from sstfill.report.summary import summary
@@ -123,26 +124,30 @@ class TestFill:
         run(f"fill in.zarr --out out{suffix} --method interpolate --no-score", capsys)
         xr.testing.assert_equal(opened(f"out{suffix}"), seen.gapfill.interpolate(score=False))
 
-    @pytest.mark.parametrize(("options", "stored"), [("", 1), ("--time-chunk 5", 12)])
-    def test_large_series_goes_through_in_blocks(
+    def test_large_series_is_read_in_blocks(self, folder: Path, seen: xr.Dataset) -> None:
+        seen.to_netcdf("in.nc", encoding={"sst": {"chunksizes": (1, 16, 18)}})
+        args = parse(["fill", "in.nc", "--out", "out.nc"])
+        with source.series(args, large=0, block_bytes=5 * 16 * 18 * 4) as ds:
+            assert ds.sst.chunksizes["time"] == (5, 5, 2)
+        with source.series(args) as ds:
+            assert not ds.chunks
+
+    def test_series_goes_through_in_blocks(
         self,
-        options: str,
-        stored: int,
         folder: Path,
         seen: xr.Dataset,
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        seen.to_netcdf("in.nc", encoding={"sst": {"chunksizes": (stored, 16, 18)}})
+        seen.to_netcdf("in.nc", encoding={"sst": {"chunksizes": (12, 16, 18)}})
         chunks: list[object] = []
         door = sstfill.fill
         monkeypatch.setattr(
             "sstfill.cli.filling.fill",
             lambda ds, *a, **k: chunks.append(ds.sst.chunksizes) or door(ds, *a, **k),
         )
-        monkeypatch.setattr(source, "LARGE", 0 if not options else 1e9)
-        monkeypatch.setattr(source, "BLOCK", 5 * 16 * 18 * 4)
-        out = run(f"fill in.nc --out out.nc --method interpolate --no-score {options}", capsys)
+        line = "fill in.nc --out out.nc --method interpolate --no-score --time-chunk 5"
+        out = run(line, capsys)
         assert chunks[0]["time"] == (5, 5, 2)  # type: ignore[index]
         assert "pixels filled" in out
         xr.testing.assert_allclose(
@@ -833,12 +838,9 @@ def test_dineof_modes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "'--outliers'" in fails("dineof-modes in.nc --out o.nc --outliers", capsys)
 
 
-def test_demo(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("cartopy")
-    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (8, 12, 14))
-    out = run(f"demo --out {tmp_path}", capsys)
+    out = run(f"demo --out {tmp_path} --size 8 12 14", capsys)
     assert {p.name for p in tmp_path.iterdir()} == {"filled.nc", "filled.png"}
     assert set(sstfill.METHODS) - {"auto", "gan", "patchmatch"} <= set(out.split())
     filled = opened(tmp_path / "filled.nc")

@@ -234,6 +234,18 @@ def test_the_published_means_are_those_of_the_paper():
     assert len(published.rows("1")) == 27
 
 
+def test_a_series_on_a_curvilinear_grid_is_shown_north_up(tmp_path):
+    truth = synthetic.sst(shape=(24, 40, 40), step="1D").rename(lat="y", lon="x")
+    lat, lon = np.meshgrid(np.linspace(30, 40, 40), np.linspace(0, 10, 40), indexing="ij")
+    truth = truth.drop_vars(["y", "x"]).assign_coords(lat=(("y", "x"), lat), lon=(("y", "x"), lon))
+    truth.to_dataset(name="sst").to_netcdf(tmp_path / "curved.nc")
+    found = datasets.find([tmp_path])
+    found.sources = found.sources[1:]
+    assert found.sources[0].name == "curved.nc"
+    ran = protocol.run(small(operators=("cloud",)), found)
+    assert (ran.results["reason"] == "").all() and len(ran.samples) == 1
+
+
 def test_equal_seeds_give_equal_numbers():
     first, again, other = (
         protocol.run(small(seed=s, operators=("cloud", "raindrops")), datasets.find()).results

@@ -413,6 +413,16 @@ def test_score_against_what_does_not_fit(estimate, where, message):
         score_against(TRUTH, {"a": estimate}, where)
 
 
+def test_a_mask_with_nan_hides_nothing_there():
+    hidden = CLOUDS & (TRUTH.time < TRUTH.time[5])
+    read = hidden.astype("f4").where(hidden)  # 1 and NaN, as a file or a reindexed mask has them
+    estimates = {"a": (TRUTH + 1).where(hidden, TRUTH).to_dataset(name="mean")}
+    card = score_against(TRUTH, estimates, read)
+    assert card.data.identical(score_against(TRUTH, estimates, hidden).data)
+    assert card.data.attrs["n_withheld"] == int(hidden.sum())
+    assert float(card["a"].rmse) == pytest.approx(1)
+
+
 def test_withheld_file_of_the_benchmarks(shared_data):
     folder = shared_data / "dineof"
     with (

@@ -22,7 +22,6 @@ from sstfill.errors import ReadError
 from sstfill.nightly import Night, load_nightly, run_night
 from sstfill.report.pictures import Picture
 from sstfill.sources.copernicus import deadline, job, request
-from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.recipe import Recipe
 
 pytest.importorskip("copernicusmarine", reason="the Copernicus Marine client is not installed")
@@ -50,6 +49,7 @@ start_datetime = "2024-01-01"
 end_datetime = "-1d"
 revisit = "5d"
 timeout = 20
+pause = 0.02
 [target]
 chunks = {{ time = 4, latitude = 8, longitude = 8 }}
 """
@@ -95,8 +95,6 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]
     (tmp_path / "med.toml").write_text(DOWNLOAD)
     for name in ("map_of_newest", "score_chart"):
         monkeypatch.setattr(f"sstfill.nightly.report.{name}", lambda *_: Picture())
-    monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
     with StandIn(published(20)) as standin:
         point_at(standin, monkeypatch, tmp_path)
         yield standin

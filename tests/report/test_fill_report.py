@@ -17,6 +17,7 @@ import sstfill
 from sstfill.cli import main
 from sstfill.errors import InputError, OptionError, WriteError
 from sstfill.report.pictures import Picture
+from sstfill.report.summary import summary
 from sstfill.report.write import write_report
 from sstfill.synthetic import ocean
 from sstfill.version import versions
@@ -43,6 +44,13 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("plot.panels", "plot.maps", "sources_in_time", "methods_tried", "calibration"):
         monkeypatch.setattr(f"sstfill.report.write.{name}", lambda *_, **__: None)
     monkeypatch.setattr(Picture, "of", lambda *_: Picture("data:image/png;base64,AAAA"))
+
+
+def test_a_part_without_sea_is_described(filled: xr.Dataset) -> None:
+    on_land = (filled["sst_source"] == 4).all("time").values
+    rows, columns = np.nonzero(on_land)
+    part = filled.isel(lat=rows[:1], lon=columns[:1])
+    assert "0.0 % of the sea was missing, 0 pixels filled" in summary(part)
 
 
 def test_the_page_stands_alone_and_escapes_what_files_hold(

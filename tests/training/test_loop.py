@@ -27,8 +27,13 @@ from sstfill.nn.recurrent import RecurrentGenerator
 from sstfill.training import log
 from sstfill.training.data import archive_source
 from sstfill.training.data.sample import Batches, Sample
+from sstfill.training.distributed import process_group
 from sstfill.training.ema import EMA, update_bn
+from sstfill.training.forward import complete_twice
 from sstfill.training.loop import LOG, fit
+from sstfill.training.objectives.draw_score import EnsembleTerm
+from sstfill.training.score import validate
+from sstfill.training.trained_network import best_row
 
 SIDE = 34
 
@@ -55,15 +60,41 @@ def test_a_network_learns_to_draw_and_estimates_as_before(objective) -> None:
     given = {"objective": objective, "samples": 16, "epochs": 6, "ema": 0.9, "size": SIDE}
     network = compact(drawing=4)
     fitted = fit(network, Waves(size=SIDE, samples=16), small(**given))
-    scores = [row["withheld_crps"] for row in fitted.history]
+    scores = [row["withheld_draws"] for row in fitted.history]
     losses = [row["crps"] for row in fitted.history]
     assert losses[-1] < 0.5 * losses[0]
-    assert fitted.best["withheld_crps"] == min(scores)
+    assert fitted.best["withheld_draws"] == min(scores)
     changed = []
     for name, weight in network.state_dict().items():
         if not torch.equal(weight, fitted.network.state_dict()[name]):
             changed.append(name)
     assert changed and all(name.startswith("drawing.") for name in changed)
+
+
+def test_draws_are_validated_by_the_score_that_trains_them() -> None:
+    source, network = Waves(samples=4), compact(drawing=4)
+    options = small(objective="draws", batch=1)
+    with process_group("cpu", 0) as processes:
+        torch.manual_seed(5)
+        scores = validate(network, source, options, processes)
+    torch.manual_seed(5)
+    losses = []
+    for batch in Batches(source.validation(), 1, needs_withheld=True):
+        losses.append(EnsembleTerm()(complete_twice(network, batch), batch).item())
+    assert scores["withheld_draws"] == pytest.approx(np.mean(losses), rel=1e-5)
+    # another number than that of the pixels by themselves
+    assert scores["withheld_draws"] != pytest.approx(scores["withheld_crps"], rel=0.1)
+
+
+def test_the_best_epoch_of_draws_is_that_of_the_score_that_trains_them() -> None:
+    first = {"withheld_mae": 0.1, "withheld_crps": 0.06, "withheld_draws": 0.5}
+    second = {"withheld_mae": 0.1, "withheld_crps": 0.07, "withheld_draws": 0.4}
+    assert best_row([first, second]) is second
+    # what an earlier version began is chosen by what its rows have
+    earlier = {"withheld_mae": 0.1, "withheld_crps": 0.065}
+    assert best_row([earlier, first, second]) is first
+    assert best_row([earlier, second]) is earlier
+    assert best_row([second, first | {"withheld_draws": float("nan")}]) is second
 
 
 def test_estimates_are_learned_beside_a_branch_that_draws() -> None:

@@ -27,7 +27,7 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
         training=str(training),
         **sizes,
     )
-    results = protocol.run(wanted, datasets.find(), networks).results
+    results = protocol.run(wanted, datasets.find(), {"synthetic ocean": networks}).results
     options = [network.checkpoint.config["network"]["options"] for network in networks.values()]
     assert [own["fill"] for own in options] == [0.0, 0.0]
     assert set(results.method.values) == {"interpolate", *chosen}
@@ -42,7 +42,7 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
 
     monkeypatch.setattr(loop, "learn", untrained)
     again = dict(trained(training, **sizes, **few, seed=0, device="cpu"))
-    repeated = protocol.run(wanted, datasets.find(), again).results
+    repeated = protocol.run(wanted, datasets.find(), {"synthetic ocean": again}).results
     assert repeated.drop_vars("seconds").identical(results.drop_vars("seconds"))
 
 

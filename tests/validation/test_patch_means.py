@@ -85,3 +85,15 @@ def test_no_patch_no_coverage():
     values = np.zeros(1)
     assert np.isnan(coverage_by_members(values, values, np.zeros((2, 1)), none, LEVELS)).all()
     assert np.isnan(coverage_if_independent(values, values, values, none, LEVELS)).all()
+
+
+def test_an_error_that_is_not_stated_covers_nothing_and_misses_nothing():
+    rng = np.random.default_rng(0)
+    truth, mean = rng.normal(size=(2, 400))
+    patches = np.arange(400).reshape(-1, 4)
+    sigma = np.ones(400)
+    sigma[:200] = np.nan
+    half = coverage_if_independent(truth, mean, sigma, patches, LEVELS)
+    assert half == coverage_if_independent(truth, mean, np.ones(400), patches[50:], LEVELS)
+    none = coverage_if_independent(truth, mean, sigma * np.nan, patches, LEVELS)
+    assert np.isnan(none).all()

@@ -116,9 +116,11 @@ def _members(path: Path) -> Iterator[Path]:
     if any((path / mark).is_file() for mark in ZARR_MARKS):
         yield path
         return
+    # A folder that may not be listed is no reason to stop, as `lost+found` on a mounted disk.
     if not os.access(path, os.R_OK | os.X_OK):
         return
     for member in sorted(path.iterdir()):
+        # A link to a folder above would be followed for ever.
         linked_folder = member.is_symlink() and member.is_dir()
         if not member.name.startswith(".") and not linked_folder:
             yield from _members(member)
@@ -130,11 +132,13 @@ def _use(path: Path, name: str, chosen: DatasetChoice) -> Note | None:
         head = b""
         if not path.is_dir():
             with io.reading(path), path.open("rb") as stream:
+                # By content, not by name: the paper's data come under all kinds of names.
                 head = stream.read(16)
         if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
             return _clip(path, name, chosen)
         if head.startswith(NUMPY):
             mapped = published_lwp(path)
+            # Twice the series: the file's own values, and those in single precision.
             guard.check_memory(path, "its series", 2 * 4 * mapped.size)
             return _clouds(mapped.astype("float32"), name, chosen)
         if not path.is_dir() and not head.startswith((b"CDF", b"\x89HDF")):
@@ -153,6 +157,7 @@ def _dataset(ds: xr.Dataset, path: Path, name: str, chosen: DatasetChoice) -> No
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
             return _clouds(variable.load(), name, chosen)
     for variable in ds.data_vars.values():
+        # A scene of cloud classes is told by whole numbers, two dims and its name.
         classes = variable.dtype.kind in "iub" or "flag_meanings" in variable.attrs
         if classes and variable.ndim == 2 and "cloud" in str(variable.name).lower():
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
@@ -160,7 +165,7 @@ def _dataset(ds: xr.Dataset, path: Path, name: str, chosen: DatasetChoice) -> No
     fields = find_fields(ds)
     if not fields:
         held = ", ".join(f"{n} {v.dtype}" for n, v in ds.data_vars.items())
-        if not held:
+        if not held:  # as in a file that keeps its data in groups
             held = "no variables in the root group"
         return Note(name, False, f"no floating field on time and two spatial dims: {held}")
     return _series(ds, fields, path, name, chosen)
@@ -202,6 +207,7 @@ def _gaps(field: xr.DataArray) -> tuple[str, float]:
         return f"{times} images of {ny}x{nx} pixels; {FRAMES} of {LEAST}x{LEAST} are needed", 0.0
     count = int(np.clip(SURVEY_BYTES / (ny * nx * field.dtype.itemsize), 2, times))
     images = np.unique(np.linspace(0, times - 1, count).astype(int))
+    # Spread over the whole series, since gaps may come with a season.
     known = field.isel(time=images).notnull().values
     sea = known.any(0)
     if not sea.any():
@@ -227,6 +233,7 @@ def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
     The paper's thresholds would not do: the fraction depends on how deep the clouds are.
     """
     after_spin_up = lwp.sizes["time"] - occlusion.SPIN_UP
+    # A shorter series has its masks closer together in time, rather than none.
     stride = min(STRIDE, (after_spin_up - 1) // (FRAMES - 1))
     if stride < 1:
         needed = occlusion.SPIN_UP + FRAMES
@@ -251,6 +258,7 @@ def _scene(da: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
         flags = [str(flag) for flag in np.ravel(np.asarray(stated))]
     clear_flags, land_flags, unseen_flags = [], [], []
     for meaning, flag in zip(meanings, flags, strict=False):
+        # Attributes as text may carry NetCDF's suffixes for bytes and short integers.
         value = int(flag.rstrip("bBsSuU"))
         words = meaning.split("_")
         if meaning.startswith("clear"):
@@ -260,6 +268,7 @@ def _scene(da: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
         if "no" in words:
             unseen_flags.append(value)
     values = da.values
+    # No meaning starts with "clear": by convention 0 is.
     clear = np.isin(values, clear_flags or [0])
     land = np.isin(values, land_flags)
     outside = land | np.isin(values, unseen_flags)

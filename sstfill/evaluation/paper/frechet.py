@@ -104,6 +104,7 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
         raise InputError(
             f"sets of {first.shape[1]} and {second.shape[1]} features; both must be of one network"
         )
+    # The trace of a covariance is the sum of squares of its factor, whatever the factor.
     shift = first.mean(axis=0) - second.mean(axis=0)
     A, B = _factor(first), _factor(second)
     shared = np.linalg.svd(A @ B.T, compute_uv=False).sum()
@@ -126,6 +127,7 @@ def _factor(rows: Rows) -> Rows:
     """Find A of at most d rows such that ``A'A`` is the covariance."""
     centred = (rows - rows.mean(axis=0)) / math.sqrt(len(rows) - 1)
     if len(rows) > rows.shape[1]:
+        # R alone: ``A'A = R'R``, and R is as small as the covariance.
         return np.asarray(np.linalg.qr(centred, mode="r"))
     return centred
 

@@ -184,27 +184,26 @@ class _FromFile:
 class InceptionFeatures(_FromFile):
     """FID (Heusel et al. 2017): features (d 2048) of single frames by InceptionV3, pool3.
 
-       They are computed by torch-fidelity.
-    Network, resizing to 299x299 and scaling are its own. With other weights the distance is
-       not called FID.
+    They are computed by torch-fidelity. Network, resizing to 299x299 and scaling are its own. With
+    other weights the distance is not called FID.
 
-       Parameters
-       ----------
-       weights
-           Path of ``pt_inception-2015-12-05-6726825d.pth``; without it torch-fidelity's own copy in
-           torch's cache.
-       download
-           Whether to fetch that copy (91 MB) from where torch-fidelity has it, if it is not in the
-           cache.
-       device, batch
-           Where the network runs, and on how many frames at once.
+    Parameters
+    ----------
+    weights
+        Path of ``pt_inception-2015-12-05-6726825d.pth``; without it torch-fidelity's own copy in
+        torch's cache.
+    download
+        Whether to fetch that copy (91 MB) from where torch-fidelity has it, if it is not in the
+        cache.
+    device, batch
+        Where the network runs, and on how many frames at once.
 
-       Raises
-       ------
-       OptionError
-           If torch-fidelity is missing, or there are neither weights nor leave to download them.
-       ReadError
-           If the weights cannot be read or downloaded.
+    Raises
+    ------
+    OptionError
+        If torch-fidelity is missing, or there are neither weights nor leave to download them.
+    ReadError
+        If the weights cannot be read or downloaded.
     """
 
     weights: str | Path | None = None
@@ -223,6 +222,7 @@ class InceptionFeatures(_FromFile):
 
     @cached_property
     def _file(self) -> Path:  # type: ignore[override]
+        # Asked for first, so that what is missing is told before a file is looked for.
         library = _torch_fidelity()
         if self.weights is not None:
             return Path(self.weights)
@@ -300,6 +300,7 @@ class I3DFeatures(_FromFile):
         except RuntimeError as error:
             reason = _first_line(error)
             raise ReadError(f"{self._file} is not a TorchScript file ({reason})") from error
+        # A script with other arguments would take these options for something else.
         takes = {argument.name for argument in network.forward.schema.arguments} - {"self"}
         if not set(I3D_OPTIONS) <= takes:
             raise ReadError(
@@ -364,7 +365,9 @@ def _shown(sequences: NDArray[Any], span: Span) -> NDArray[np.float32]:
             "sequences hold NaN or infinities; "
             "fill them, and give land the same constant in both sets"
         )
+    # In double: a span that is narrow beside its values, as of kelvin, would be cut into steps.
     scaled = np.clip((sequences.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
+    # A view: grey in three channels takes no more room than in one.
     return np.broadcast_to(scaled, (len(scaled), 3, *scaled.shape[2:]))
 
 
@@ -375,6 +378,7 @@ def _frames(sequences: NDArray[Any]) -> NDArray[Any]:
 
 
 def _bytes(sequences: NDArray[Any], span: Span) -> NDArray[np.uint8]:
+    # Whole bytes, as the networks' authors fed them.
     return np.round(255 * _shown(sequences, span)).astype(np.uint8)
 
 
@@ -389,8 +393,10 @@ def _rows(
     rows = []
     with torch.inference_mode():
         for start in range(0, len(inputs), batch):
+            # A copy, since torch warns of arrays that cannot be written to.
             part = np.ascontiguousarray(inputs[start : start + batch])
             out = network(torch.from_numpy(part).to(place), **options)
+            # torch-fidelity returns one entry for each layer that was asked for.
             if isinstance(out, tuple):
                 out = out[0]
             rows.append(out.double().cpu().numpy())

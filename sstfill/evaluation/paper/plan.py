@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sstfill import occlusion
@@ -51,6 +51,8 @@ class ProtocolPlan:
         Of frames, for Frechet distances: "random" or "efficientnet", a trained network.
     training
         How the networks that the protocol is given were trained, in words.
+    trained_on
+        By data set, what its network was trained on, or why there is none, in words.
     """
 
     sequences: int = 3
@@ -64,6 +66,7 @@ class ProtocolPlan:
     device: str = "auto"
     features: str = "random"
     training: str = ""
+    trained_on: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for option in ("sequences", "frames", "clip_frames", "size"):
@@ -91,6 +94,7 @@ class ProtocolPlan:
         chosen: dict[str, Any] = {}
         for name in names:
             chosen[name] = seeded(METHODS[name], self.seed)
+            # Other methods have no such option, and would refuse it.
             if _has_device(METHODS[name]):
                 chosen[name] = replace(chosen[name], device=self.device)
         return chosen
@@ -104,6 +108,7 @@ def quick(plan: ProtocolPlan) -> ProtocolPlan:
         frames=12,
         clip_frames=12,
         size=32,
+        # Least, middle and most, so that every table has a line.
         fractions=(OCCLUDED[0], MIDDLE, OCCLUDED[-1]),
     )
 

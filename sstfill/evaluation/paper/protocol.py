@@ -83,7 +83,9 @@ class ProtocolResult(NamedTuple):
 
 
 def run(
-    plan: ProtocolPlan, datasets: DatasetChoice, networks: Mapping[str, Method] | None = None
+    plan: ProtocolPlan,
+    datasets: DatasetChoice,
+    networks: Mapping[str, Mapping[str, Method]] | None = None,
 ) -> ProtocolResult:
     """Run the protocol.
 
@@ -94,7 +96,8 @@ def run(
     datasets
         On what; see `sstfill.evaluation.paper.datasets.find`.
     networks
-        Further methods by name, which were trained for the synthetic ocean and fill no other data.
+        Further methods by name, for the name of the data set that they were trained for; they fill
+        no other.
 
     Returns
     -------
@@ -122,20 +125,21 @@ def run(
     jobs = list(itertools.product(range(len(todo)), range(plan.sequences)))
     for number, k in track(jobs, "paper protocol", len(jobs)):
         case = todo[number]
+        # Drawn once for all methods, which so fill the very same pixels.
         sequence = _draw(case, plan, k)
+        # A sequence that could not be drawn has facts, too, so that columns stay in step.
         facts.setdefault(number, []).append(_facts(sequence))
         true_looks = None
         if isinstance(sequence, Sequence):
             true_looks = look(sequence.truth, sequence)
         pictures: dict[str, xr.Dataset] = {}
-        chosen = dict(methods)
-        if case.source.kind == "ocean":  # what the networks were trained on
-            chosen.update(networks)
+        own = networks.get(case.source.name, {})
+        chosen = methods | dict(own)
         for name, method in chosen.items():
             variants = [WHOLE]
             # Frame by frame where the paper's Table 4 has it, for methods that need no other image.
             able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
-            able &= name not in networks
+            able &= name not in own
             if case.operator == CLOUD and case.fraction == MIDDLE and able:
                 variants.append(STATIC)
             for variant in variants:
@@ -175,7 +179,8 @@ def _to_show(todo: list[Case]) -> set[int]:
 
 def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks:
     """Compute the features of a true or filled sequence, black to white over the truth's range."""
-    values = np.stack([fields[channel].values for channel in sequence.truth])  # c t y x
+    values = fields[list(sequence.truth)].to_array().values  # c t y x
+    # Land is the same in truth and fill, and must not tell them apart.
     values = np.where(sequence.sea.values, values, np.nan)
     truth = sequence.truth.to_array()
     least, greatest = float(truth.min()), float(truth.max())
@@ -185,6 +190,7 @@ def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks
 
 
 def _rng(*parts: int | str) -> np.random.Generator:
+    # A checksum, since Python's own hash of a text differs from one run to the next.
     seeds = [part if isinstance(part, int) else zlib.crc32(part.encode()) for part in parts]
     return np.random.default_rng(seeds)
 
@@ -210,6 +216,7 @@ def _facts(sequence: Sequence | str) -> SequenceFacts:
     if isinstance(sequence, str):
         return SequenceFacts()
     values = sequence.truth.to_array().values
+    # Truth and mask: equal fingerprints are the same sequences under the same clouds.
     content = values.tobytes() + np.packbits(sequence.observed).tobytes()
     pixels = sequence.sea.values.sum() * len(sequence.observed)
     return SequenceFacts(
@@ -233,11 +240,11 @@ def _fill_and_score(
     except Exception as error:  # whatever a method fails with is its result; the others go on
         return FillErrors(reason=f"{type(error).__name__}: {' '.join(str(error).split())}"), None
     seconds = time.perf_counter() - start
-    hidden = sequence.hidden
-    unfilled = [np.isnan(filled[c].values[hidden]).mean() for c in sequence.truth]
+    unfilled = np.isnan(_hidden_values(filled, sequence)).mean(1)
+    # Of what was seen, which a method has too; of the truth it would be unfairly good.
     whole = filled.fillna(sequence.seen.mean())
-    estimate = np.concatenate([whole[c].values[hidden] for c in sequence.truth])
-    truth = np.concatenate([sequence.truth[c].values[hidden] for c in sequence.truth])
+    estimate = _hidden_values(whole, sequence).ravel()
+    truth = _hidden_values(sequence.truth, sequence).ravel()
     score = FillErrors(
         mae=metrics.mae(estimate, truth),
         rmse=metrics.rmse(estimate, truth),
@@ -247,6 +254,11 @@ def _fill_and_score(
         seconds=seconds,
     )
     return score, whole
+
+
+def _hidden_values(fields: xr.Dataset, sequence: Sequence) -> NDArray[np.floating]:
+    """Return the values of a true or filled sequence at its occluded pixels, ``(channel, n)``."""
+    return fields[list(sequence.truth)].to_array().values[:, sequence.hidden]
 
 
 def _fill(sequence: Sequence, method: Method) -> xr.Dataset:
@@ -265,6 +277,7 @@ def _fill_frame_by_frame(sequence: Sequence, method: Method) -> xr.Dataset:
     frames = []
     for t, observed in enumerate(sequence.observed):
         frame = sequence.seen.isel(time=[t])
+        # A frame wholly under cloud tells nothing, and one without gaps needs nothing.
         if (observed & sea).any() and (~observed & sea).any():
             frame = _fill(sequence._replace(seen=frame), method)
         frames.append(frame)
@@ -278,9 +291,11 @@ def _sample(case: Case, sequence: Sequence, pictures: dict[str, xr.Dataset]) -> 
         frames.append(np.stack([picture[c].values for c in sequence.truth], -1))
     values = np.stack(frames)
     values[:, :, ~sequence.sea.values] = np.nan
-    coords = sequence.truth.coords
-    if "lat" in coords and coords["lat"][0] < coords["lat"][-1]:
-        values = values[:, :, ::-1]  # north on top
+    if "lat" in sequence.truth.coords:
+        lat = sequence.truth["lat"].values
+        # Of the rows, for on a curvilinear grid latitude is a field.
+        if lat[0].mean() < lat[-1].mean():
+            values = values[:, :, ::-1]  # north on top
     occluded = float(sequence.hidden.mean() / sequence.sea.values.mean())
     return xr.DataArray(
         values,
@@ -302,12 +317,13 @@ def _row(
     row = xr.Dataset()
     for key in SCORES:
         row[key] = "sequence", [float(getattr(score, key)) for score in scores]
-    row["occluded"] = "sequence", [fact.occluded for fact in facts]
-    row["truth_std"] = "sequence", [fact.truth_std for fact in facts]
-    prints = np.array([fact.fingerprint for fact in facts], dtype="U64")
-    row["fingerprint"] = "sequence", prints
+    occluded, spread, prints = zip(*facts, strict=True)
+    row["occluded"] = "sequence", list(occluded)
+    row["truth_std"] = "sequence", list(spread)
+    row["fingerprint"] = "sequence", np.array(prints, dtype="U64")
     row["pooled_mae"] = _pooled(row["mae"], row["n"])
     row["pooled_bias"] = _pooled(row["bias"], row["n"])
+    # Squares are pooled: a mean of roots would be less than the root over all pixels.
     row["pooled_rmse"] = math.sqrt(_pooled(row["rmse"] ** 2, row["n"]))
     reasons = [score.reason for score in scores if score.reason]
     return row.assign(

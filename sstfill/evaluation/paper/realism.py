@@ -54,8 +54,10 @@ def looks(
     """
     shown = np.nan_to_num(values, nan=span[0])
     channels, images, rows, columns = shown.shape
+    # Each frame is a sequence of one image.
     frames = shown.swapaxes(0, 1)[:, :, np.newaxis]  # t c 1 y x
     t, y, x = np.minimum(PIECE, (images, rows, columns))
+    # What is left over at the end, less than a piece, is not used.
     k, i, j = images // t, rows // y, columns // x
     pieces = (
         shown[:, : k * t, : i * y, : j * x]

@@ -45,6 +45,7 @@ def records(results: xr.Dataset) -> list[dict[str, Any]]:
         for key in POOLED:
             record[key] = float(row[key])
         record["truth_std"] = _mean_std(row["truth_std"].values)[0]
+        # A sequence that failed has no pixels.
         record["sequences"] = int((row["n"] > 0).sum())
         record["n"] = int(row["n"].sum())
         record["reason"] = row["reason"].item()
@@ -68,6 +69,7 @@ def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
     for number, line in enumerate(lines):
         row = results.isel(row=number)
         by_sequence = line["by_sequence"] = {}
+        # By sequence, so that another run can be compared one by one.
         for key in ("n", "fingerprint", *SEQUENCE):
             by_sequence[key] = row[key].values.tolist()
     whole = {

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,9 @@ from sstfill.io.untrusted import guard
 
 Kind = Literal["ocean", "series", "clip"]
 Mask = NDArray[np.bool_]
+Span = tuple[int, int | None]
+"""The first of some images, and the one after the last."""
+WHOLE: Span = (0, None)
 TRIES = 200  # windows drawn until one serves
 LEAST_SEA = 0.5  # of a crop
 COVER = (0.05, 0.95)  # of a sequence of windows over a scene
@@ -92,18 +97,33 @@ class SeriesFile:
     """A gap-free series in a file; a draw is a random span of it in a random window.
 
     Along an edge shorter than the window all of it is taken. A pixel with a gap counts as land.
+    `images` are those that it has, by default all of the file.
     """
 
     name: str
     path: Path
     variable: str
     units: str
+    images: Span = WHOLE
     kind: ClassVar[Kind] = "series"
+
+    def count(self, size: int) -> int:
+        """Count the images, whatever the size of a sequence."""
+        del size
+        with self._opened() as field:
+            return field.sizes["time"]
+
+    def whole(self, size: int) -> xr.DataArray:
+        """Read all images in their own size, a pixel with a gap as land."""
+        del size
+        with self._opened() as field:
+            guard.check_memory(self.path, f"{self.variable!r}", 2 * field.nbytes)
+            truth = field.load()
+        return truth.where(truth.notnull().all("time")).astype("float32").rename(self.variable)
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw a window that is at least half sea; `InputError` where none is found."""
-        with io.reading(self.path), io.open(self.path, chunks={}) as ds:
-            whole = grid.standardise(ds[self.variable])
+        with self._opened() as whole:
             wanted = dict(zip(whole.dims, (frames, size, size), strict=True))
             for _ in range(TRIES):
                 window = {}
@@ -111,6 +131,7 @@ class SeriesFile:
                     start = int(rng.integers(max(whole.sizes[dim] - length, 0) + 1))
                     window[dim] = slice(start, start + length)
                 crop = whole.isel(window).load()
+                # A truth has no gaps, so that a pixel with one is left out in all images.
                 crop = crop.where(crop.notnull().all("time"))
                 if crop[0].notnull().mean() >= LEAST_SEA and crop.std() > 0:
                     return crop.astype("float32").to_dataset(name=self.variable)
@@ -119,26 +140,45 @@ class SeriesFile:
             f"in {TRIES} draws"
         )
 
+    @contextmanager
+    def _opened(self) -> Iterator[xr.DataArray]:
+        """Open its images."""
+        with io.reading(self.path), io.open(self.path, chunks={}) as ds:
+            yield grid.standardise(ds[self.variable]).isel(time=slice(*self.images))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A video file; a draw is a random span of its frames, squares with values from -1 to 1."""
+    """A video file; a draw is a random span of its frames, squares with values from -1 to 1.
+
+    `images` are those that it has, by default all of the file.
+    """
 
     name: str
     path: Path
     channels: tuple[str, ...] = ("grey",)
+    images: Span = WHOLE
     kind: ClassVar[Kind] = "clip"
     units: ClassVar[str] = "of the range -1 to 1"
 
+    def count(self, size: int) -> int:
+        """Count the frames."""
+        return len(decoded(self.path, size, grey=True)[slice(*self.images)])
+
+    def whole(self, size: int) -> xr.DataArray:
+        """Decode all frames, in grey whatever the channels."""
+        frames = _signed(decoded(self.path, size, grey=True)[slice(*self.images), ..., 0])
+        return xr.DataArray(frames, dims=("time", "y", "x"), name="grey")
+
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw consecutive frames; `InputError` where the clip is shorter."""
-        whole = decoded(self.path, size, len(self.channels) == 1)
+        whole = decoded(self.path, size, len(self.channels) == 1)[slice(*self.images)]
         if len(whole) < frames:
             raise InputError(
                 f"{self.name}: {len(whole)} frames, {frames} are needed; give a longer clip"
             )
         start = int(rng.integers(len(whole) - frames + 1))
-        values = whole[start : start + frames].astype("float32") / np.float32(127.5) - 1
+        values = _signed(whole[start : start + frames])
         dims = ("time", "y", "x")
         return xr.Dataset({c: (dims, values[..., k]) for k, c in enumerate(self.channels)})
 
@@ -160,24 +200,35 @@ class MovingShapes:
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw a clip; values from -1 to 1."""
-        soft = gaussian_filter(rng.standard_normal((size, size)), size / 8, mode="reflect")
+        return self.scene(frames, size, size, rng).to_dataset(name="grey")
+
+    def scene(self, frames: int, size: int, side: int, rng: np.random.Generator) -> xr.DataArray:
+        """Draw a clip `side` pixels wide, of shapes as large and as many as in one of `size`."""
+        soft = gaussian_filter(rng.standard_normal((side, side)), size / 8, mode="reflect")
         values = np.tile(0.3 * soft / np.abs(soft).max(), (frames, 1, 1))
-        y, x = np.mgrid[:size, :size].astype(float)
-        for _ in range(self.shapes):
-            start, velocity = rng.uniform(0, size, 2), rng.uniform(-size, size, 2) / 24
+        y, x = np.mgrid[:side, :side].astype(float)
+        for _ in range(round(self.shapes * (side / size) ** 2)):
+            # Fast enough to cross a picture of `size` in 24 frames.
+            start, velocity = rng.uniform(0, side, 2), rng.uniform(-size, size, 2) / 24
             height, width = rng.uniform(size / 12, size / 5, 2)
+            # Clearly darker or brighter than the background.
             disc, shade = rng.random() < 0.5, rng.choice([-1, 1]) * rng.uniform(0.5, 1)
             for t in range(frames):
                 # a path that folds at the edges is one that bounces
-                folded = np.mod(start + velocity * t, 2 * size)
-                row, column = np.minimum(folded, 2 * size - folded)
+                folded = np.mod(start + velocity * t, 2 * side)
+                row, column = np.minimum(folded, 2 * side - folded)
                 if disc:
                     outside = np.hypot(y - row, x - column) - width
                 else:
                     outside = np.maximum(np.abs(y - row) - height, np.abs(x - column) - width)
                 cover = np.clip(0.5 - outside, 0, 1)
                 values[t] += cover * (shade - values[t])
-        return xr.Dataset({"grey": (("time", "y", "x"), values.astype("float32"))})
+        return xr.DataArray(values.astype("float32"), dims=("time", "y", "x"), name="grey")
+
+
+def _signed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scale pixels of 0 to 255 to -1 to 1."""
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 @lru_cache(maxsize=4)
@@ -261,9 +312,11 @@ def _path(
 ) -> NDArray[np.int_] | None:
     """Draw the upper left corners ``(time, 2)`` of a moving window; None if it leaves the scene."""
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0, FASTEST)
+    # How far the corner may go; below 0 where the scene is smaller than the window.
     room = np.subtract(plane, shape[1:])
     steps = np.outer(np.arange(shape[0]), speed * np.array([np.sin(angle), np.cos(angle)]))
     middle = rng.uniform(0, 1, 2) * np.maximum(room, 0)
+    # About the middle of the path, so that fast windows are found as often near any edge.
     corners = np.rint(middle + steps - steps.mean(0)).astype(int)
     if not ((corners >= 0) & (corners <= room)).all():
         return None

@@ -12,7 +12,7 @@ import xarray as xr
 
 from sstfill.evaluation.paper import published
 from sstfill.evaluation.paper.datasets import FRAMES, Note
-from sstfill.evaluation.paper.plan import CLOUD, SCENES, SIMPLE
+from sstfill.evaluation.paper.plan import CLOUD, SCENES
 from sstfill.evaluation.paper.protocol import STATIC, WHOLE
 from sstfill.evaluation.paper.published import PublishedScore
 from sstfill.evaluation.paper.records import facts, records
@@ -22,6 +22,7 @@ TITLES = {
     "remove-pixel": "Remove-Pixel",
     "vertical-moving-bar": "Vertical-Moving-Bar",
 }
+"""Of the simple operators, `sstfill.evaluation.paper.plan.SIMPLE`, in the order of the paper."""
 DEGREES = ("°C", "K", "kelvin")  # units in which an MAE can stand beside one of the paper's SST
 Record = dict[str, Any]
 """A line of `sstfill.evaluation.paper.records.records`."""
@@ -73,7 +74,7 @@ def to_markdown(
     parts = ["# The paper's protocol on the data at hand\n", _heading(facts(results)), reading]
     parts += [f"![{name}]({name})\n" for name in figures]
     parts += ["## Data\n", _data(lines, results.attrs["fingerprints"]), _files(notes)]
-    parts += [*_table_1(lines), *_table_2(lines)]
+    parts += [*_table_1(lines, results.attrs["trained_on"]), *_table_2(lines)]
     parts += _table_3(lines)
     parts += [*_table_4(lines), _failures(lines)]
     return "\n".join(part for part in parts if part)
@@ -82,13 +83,17 @@ def to_markdown(
 def _heading(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     size, frames = facts["size"], facts["frames"]
+    # As in the paper; whatever is smaller has other errors.
     full = (frames, size) == (FRAMES, 64) and len(facts["fractions"]) == len(published.OCCLUDED)
     warning = ""
     if not full:
         warning = "**A quick run, smaller than the protocol: no numbers to quote.**\n\n"
     trained = ""
     if facts["training"]:
-        trained = f"- networks trained on another synthetic ocean: {facts['training']}\n"
+        trained = (
+            f"- networks: {facts['training']}; on another synthetic ocean and, gan-paper, on each "
+            "data set, as told beside Table 1\n"
+        )
     return (
         f"{warning}- measured {facts['date']} with Python {facts['python']}, {versions}\n"
         f"- {facts['machine']}\n"
@@ -101,6 +106,7 @@ def _heading(facts: dict[str, Any]) -> str:
 def _data(lines: list[Record], fingerprints: dict[str, str]) -> str:
     rows = []
     for name, mine in _grouped(lines, "data").items():
+        # Sequences that failed have none.
         spread = float(np.nanmean([line["truth_std"] for line in mine]))
         kind, units = mine[0]["kind"], mine[0]["units"]
         rows.append([name, kind, units, f"{spread:.3g}", f"`{fingerprints[name]}`"])
@@ -108,21 +114,23 @@ def _data(lines: list[Record], fingerprints: dict[str, str]) -> str:
 
 
 def _files(notes: Iterable[Note]) -> str:
-    rows = [[note.path, "used" if note.used else "not used", note.how] for note in notes]
+    rows = []
+    for note in notes:
+        rows.append([note.path, "used" if note.used else "not used", note.how])
     if not rows:
         return ""
     table = _table(["file", "", "how, or why not"], rows)
     return "What was found in the folders:\n\n" + table
 
 
-def _table_1(lines: list[Record]) -> list[str]:
+def _table_1(lines: list[Record], trained_on: dict[str, str]) -> list[str]:
     """Simple operators: ours, and for clips the paper's on videos of the same kind."""
-    operators = [cls.name for cls in SIMPLE]
+    operators = list(TITLES)
     head = ["method"]
-    for operator in operators:
-        head += [f"{TITLES[operator]} {what}" for what in ("MAE", "of std", "s")]
+    for title in TITLES.values():
+        head += [f"{title} MAE", f"{title} of std", f"{title} s"]
     head.append("measured on")
-    simple = [line for line in lines if line["operator"] in operators]
+    simple = [line for line in lines if line["operator"] in TITLES]
     parts = []
     with_peers = False
     for data, mine in _grouped(simple, "data").items():
@@ -135,7 +143,10 @@ def _table_1(lines: list[Record]) -> list[str]:
         for peer in _peers(data, mine[0]["kind"]):
             rows += _paper_rows(peer, operators)
             with_peers = True
-        parts.append(f"### {data} ({mine[0]['units']})\n\n" + _table(head, rows))
+        network = ""
+        if data in trained_on:
+            network = f"{trained_on[data]}.\n\n"
+        parts.append(f"### {data} ({mine[0]['units']})\n\n{network}" + _table(head, rows))
     if not parts:
         return []
     paper = "" if with_peers else _published("1")
@@ -152,12 +163,15 @@ def _peers(data: str, kind: str) -> tuple[str, ...]:
 
 
 def _paper_rows(peer: str, operators: list[str]) -> list[list[str]]:
+    by_method: dict[str, dict[str, PublishedScore]] = {}
+    for score in published.rows("1", data=peer):
+        by_method.setdefault(score.method, {})[score.operator] = score
     rows = []
-    scores = {(row.method, row.operator): row for row in published.rows("1", data=peer)}
-    for method in dict.fromkeys(method for method, _ in scores):
+    for method, scores in by_method.items():
         row = [f"paper: {method}"]
         for operator in operators:
-            row += [_paper_mae(scores[method, operator]), "", ""]
+            # The paper has neither the standard deviation of its truth nor seconds.
+            row += [_paper_mae(scores[operator]), "", ""]
         rows.append([*row, f"{peer} (other data)"])
     return rows
 
@@ -165,6 +179,7 @@ def _paper_rows(peer: str, operators: list[str]) -> list[list[str]]:
 def _table_2(lines: list[Record]) -> list[str]:
     """Clouds: all occluded fractions (2a), and all methods at one of them (2b)."""
     cloudy = []
+    # Frame by frame is a matter of Table 4.
     for line in lines:
         if line["variant"] == WHOLE and line["operator"] in (CLOUD, SCENES):
             cloudy.append(line)
@@ -204,16 +219,17 @@ def _means_over_fractions(
     paper = next(row for row in published.rows("2a") if row.lwp is None)
     clouds = [line for line in lines if line["operator"] == CLOUD]
     for masks, mine in _grouped(clouds, "masks").items():
+        # The paper's last line is over all six; over fewer it would compare other clouds.
         if len(_grouped(mine, "fraction")) < len(published.OCCLUDED):
             continue
-        met = float(np.mean([line["occluded"] for line in mine]))
+        met = _mean(mine, "occluded")
         row = [f"{masks}, all", f"{100 * (paper.occluded or math.nan):.1f}", f"{100 * met:.1f}"]
         by_method = _grouped(mine, "method")
         for method in methods:
             own = by_method[method]
+            # A mean over fewer thresholds would not be that of the others.
             if all(line["n"] for line in own):
-                mae = float(np.mean([line["mae"] for line in own]))
-                row.append(_spread(mae, float(np.mean([line["mae_std"] for line in own]))))
+                row.append(_spread(_mean(own, "mae"), _mean(own, "mae_std")))
             else:
                 row.append("failed")
         if in_degrees:
@@ -270,7 +286,8 @@ def _table_3(lines: list[Record]) -> list[str]:
 def _variant_rows(lines: list[Record], names: Sequence[str]) -> list[list[str]]:
     rows = []
     for name in names:
-        line = _first(lines, method=name, fraction=published.MIDDLE, operator=CLOUD)
+        wanted = {"method": name, "fraction": published.MIDDLE, "operator": CLOUD}
+        line = _first(lines, kind="ocean", **wanted)
         if line is not None:
             rows.append([name, _mae(line), *_distances(line), line["units"]])
     return rows
@@ -285,6 +302,7 @@ def _table_4(lines: list[Record]) -> list[str]:
     for line in lines:
         if line["variant"] != STATIC:
             continue
+        # The same case filled as a whole, to stand beside it.
         same = {key: line[key] for key in ("data", "masks", "fraction", "method")}
         whole = _first(lines, variant=WHOLE, **same)
         both = [_mae(whole), _mae(line), *_distances(line)]
@@ -338,8 +356,12 @@ def _grouped(lines: Iterable[Record], *keys: str) -> dict[Any, list[Record]]:
     """Group by the values of some keys, in order of appearance; all NaN are one value."""
     groups: dict[Any, list[Record]] = {}
     for line in lines:
-        values = tuple(math.nan if line[k] != line[k] else line[k] for k in keys)
-        group = values[0] if len(keys) == 1 else values
+        values = []
+        for key in keys:
+            value = line[key]
+            # One NaN for all, since a key of a dict is found by identity where it is not equal.
+            values.append(math.nan if value != value else value)
+        group = values[0] if len(keys) == 1 else tuple(values)
         groups.setdefault(group, []).append(line)
     return groups
 
@@ -366,6 +388,10 @@ def _paper_mae(row: PublishedScore) -> str:
     return _spread(row.mae, row.mae_std)
 
 
+def _mean(lines: list[Record], key: str) -> float:
+    return float(np.mean([line[key] for line in lines]))
+
+
 def _spread(mean: float, std: float | None) -> str:
     if std is None or not math.isfinite(std):
         return f"{mean:.4f}"
@@ -387,6 +413,7 @@ def _percent(value: float) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
+        # A bar would end the cell.
         cells = [str(cell).replace("|", "\\|") for cell in row]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -117,8 +117,11 @@ def declare(ds: xr.Dataset) -> xr.Dataset:
 
     A warning tells, once a process, where only the numbers themselves show that they are dates.
     """
-    fields = [da for da in ds.data_vars.values() if da.dtype.kind == "f" and da.ndim > 2]
-    for dim in dict.fromkeys(dim for da in fields for dim in da.dims):
+    dims: dict[Hashable, None] = {}  # a set would not keep their order
+    for da in ds.data_vars.values():
+        if da.dtype.kind == "f" and da.ndim > 2:
+            dims |= dict.fromkeys(da.dims)
+    for dim in dims:
         try:
             times = times_along(ds, dim)
         except InputError:

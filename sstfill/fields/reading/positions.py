@@ -94,10 +94,10 @@ def cf_roles(da: xr.DataArray) -> Roles:
     The answer depends on names and attributes alone, and is kept by them: `cf_xarray` takes a
     millisecond, and a fill asks dozens of times.
     """
-    coords = [
-        (name, c.dims, c.attrs, c.encoding, getattr(c._data, "units", None))
-        for name, c in da.coords.variables.items()
-    ]
+    coords = []
+    for name, c in da.coords.variables.items():
+        # pint keeps the units with the values
+        coords.append((name, c.dims, c.attrs, c.encoding, getattr(c._data, "units", None)))
     indexes = list(da.xindexes)
     # a user's own criteria change the roles
     options = cf_xarray.options.OPTIONS

@@ -310,9 +310,15 @@ def _flags(mask: xr.DataArray) -> list[_Flag]:
         return flags
     for key in ("long_name", "comment", "description"):
         flags = _told(str(mask.attrs.get(key, "")).lower())
-        if any(flag.tells("sea") for flag in flags) and any(flag.tells("land") for flag in flags):
+        if _tell_both(flags):
             return flags
     return []
+
+
+def _tell_both(flags: Sequence[_Flag]) -> bool:
+    """Whether there is a flag for the sea, and one for land."""
+    at_sea = any(flag.tells("sea") for flag in flags)
+    return at_sea and any(flag.tells("land") for flag in flags)
 
 
 def _told(text: str) -> list[_Flag]:
@@ -335,17 +341,17 @@ def _declared(meanings: str, attrs: Mapping[Hashable, Any]) -> list[_Flag]:
     if re.search("[,;]", meanings):
         words = [word.strip() for word in re.split("[,;]", meanings)]
     bits, numbers = _numbers(attrs.get("flag_masks")), _numbers(attrs.get("flag_values"))
-    flags = []
-    if not bits:
-        flags = [_Flag(None, number, word) for number, word in zip(numbers, words, strict=False)]
-    elif not numbers:
-        flags = [_Flag(bit, None, word) for bit, word in zip(bits, words, strict=False)]
-    elif len(bits) == len(numbers) and all(n & ~b == 0 for n, b in zip(numbers, bits, strict=True)):
-        for bit, number, word in zip(bits, numbers, words, strict=False):
-            flags.append(_Flag(bit, number, word))
-    else:
-        flags = [_Flag(None, number, word) for number, word in zip(numbers, words, strict=False)]
-    return flags
+    if not bits and not numbers:
+        return []
+    if bits and numbers:
+        # masks in which their numbers do not fit are wrong, and the numbers tell alone
+        fit = [number & ~bit == 0 for bit, number in zip(bits, numbers, strict=False)]
+        if len(bits) != len(numbers) or not all(fit):
+            bits = []
+    unknown = [None] * len(words)
+    # lists of other lengths are found: what has no partner means nothing
+    told = zip(bits or unknown, numbers or unknown, words, strict=False)
+    return [_Flag(bit, number, word) for bit, number, word in told]
 
 
 def _numbers(declared: Any) -> list[int]:
@@ -353,8 +359,9 @@ def _numbers(declared: Any) -> list[int]:
     if declared is None:
         return []
     if isinstance(declared, str):
-        return [int(number) for number in re.findall(r"-?\d+", declared)]
-    return [int(number) for number in np.atleast_1d(np.asarray(declared)).astype(np.int64)]
+        return list(map(int, re.findall(r"-?\d+", declared)))
+    numbers: list[int] = np.ravel(np.asarray(declared)).astype(np.int64).tolist()
+    return numbers
 
 
 def _flagged_sea(mask: xr.DataArray, flags: Sequence[_Flag], lakes: bool | None) -> xr.DataArray:
@@ -370,14 +377,17 @@ def _flagged_sea(mask: xr.DataArray, flags: Sequence[_Flag], lakes: bool | None)
         return found if chosen else None
 
     on_land, at_sea, on_lake = flagged("land"), flagged("sea"), flagged("lake")
+    # a missing flag was read as 0, which may stand for the sea
+    sea = mask.notnull()
     # flags for land alone: the sea is what is not land, and not missing
-    sea = mask.notnull() if at_sea is None else at_sea
+    if at_sea is not None:
+        sea = sea & at_sea
     if on_land is not None:
         sea = sea & ~on_land
     if lakes is not None and on_lake is None:
         log.warning("mask %s flags no lakes; lakes=%s changes nothing", mask.name, lakes)
     elif lakes is not None and on_lake is not None:
-        sea = sea | on_lake if lakes else sea & ~on_lake
+        sea = sea | (on_lake & mask.notnull()) if lakes else sea & ~on_lake
     return sea.drop_attrs()
 
 
@@ -450,7 +460,9 @@ def find_sea(ds: xr.Dataset, *, lakes: bool | None = None) -> xr.DataArray | Non
 
 def _masks(ds: xr.Dataset, lakes: bool | None) -> Iterator[tuple[xr.DataArray, bool]]:
     """Yield the masks of a dataset, the best first, and whether 1 may be either land or sea."""
-    ranks = [f"standard {name}" for names in _STANDARD_NAMES.values() for name in names]
+    ranks = []
+    for names in _STANDARD_NAMES.values():
+        ranks += [f"standard {name}" for name in names]
     ranks += [*_NAMES["sea"], *_NAMES["land"], "flags"]
     found = []
     for name, variable in ds.variables.items():
@@ -460,7 +472,7 @@ def _masks(ds: xr.Dataset, lakes: bool | None) -> Iterator[tuple[xr.DataArray, b
         key = next((k for k in (standard, str(name).lower()) if k in ranks), None)
         if key is None and "flag_meanings" in variable.attrs:
             flags = _declared(str(variable.attrs["flag_meanings"]).lower(), variable.attrs)
-            if all(any(flag.tells(kind) for flag in flags) for kind in ("land", "sea")):
+            if _tell_both(flags):
                 key = "flags"
         if key is not None:
             found.append((key, name))

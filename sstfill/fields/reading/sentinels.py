@@ -87,8 +87,10 @@ def numbers_in(value: object) -> list[float] | None:
     if not any(isinstance(v, str | bytes) for v in values):
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         return values if numeric else None
-    decoded = (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
-    words = re.split(r"[,;\s]+", " ".join(decoded).strip(" \t\n\0[](){}"))
+    texts = []
+    for v in values:
+        texts.append(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v))
+    words = re.split(r"[,;\s]+", " ".join(texts).strip(" \t\n\0[](){}"))
     found: list[float] = []
     for word in words:
         # Fortran writes 1d-3 for 1e-3

@@ -157,6 +157,7 @@ def choose(
             "no method could be tried on withheld clouds; name one, such as method='interpolate'"
         )
     tried = CrossValidation.of(trials.estimates, len(holdout.variables))
+    # The trials have used up some of it.
     left = np.inf if budget is None else budget - (clock() - started)
     decision = _affordable_decision(tried, trials, blending, budget or 0.0, left)
     seconds = {name: round(s, 3) for name, s in trials.seconds.items()}
@@ -165,6 +166,7 @@ def choose(
     for name, values in zip(tried.names, tried.rmse(), strict=True):
         rmse[name] = values[0]
         if len(holdout.variables) > 1:
+            # Of several variables an RMSE each, in its own units.
             rmse[name] = dict(zip(holdout.variables, values, strict=True))
     account = {"chosen": list(decision.blend.names), "why": decision.blend.why, "rmse": rmse}
     if trials.skipped:
@@ -185,6 +187,7 @@ def untried(candidates: Sequence[Method], reason: InputError, *, named: bool) ->
     InputError
         If the data cannot be interpolated, and the user `named` no methods.
     """
+    # It is the one method that needs no choice of its own, and fills anything.
     wanted = [method for method in candidates if method.name == "interpolate"]
     if not wanted and named:
         wanted = list(candidates[:1])
@@ -212,10 +215,12 @@ def drawing_method(choice: Choice, candidates: Sequence[Method], seed: int) -> M
         if choice.blend is not None:
             mean = choice.blend.weights.table.mean((0, 1))
             weights = dict(zip(choice.blend.names, mean.tolist(), strict=True))
+        # Its errors are most of the blend's.
         return max(able, key=lambda method: weights.get(method.name, 0.0))
     errors = {}
     for name, rmse in choice.account.get("rmse", {}).items():
         errors[name] = np.array(list(rmse.values()) if isinstance(rmse, dict) else [rmse], float)
+    # Of those that were tried, since only their errors are known.
     tried = [m for m in candidates if isinstance(m, Simulates) and m.name in errors]
     if not tried:
         drawer: Method = seeded(METHODS[DRAWS], seed)
@@ -230,6 +235,7 @@ def _try_methods(
 ) -> TrialResults:
     trials = TrialResults({}, {}, {}, {})
 
+    # Shown beside the progress bar, for the trials may take longer than the fill.
     def so_far() -> str:
         if not trials.estimates:
             return ""
@@ -239,6 +245,7 @@ def _try_methods(
         begun = clock()
         if budget is not None and trials.estimates:
             left = max(budget - (begun - started), 0.0)
+            # Of a method of another package nothing is known: only what the others took counts.
             usual = COST.get(method.name, 0.0) * holdout.size / 1e6
             # Once here and once when it is chosen; and no less than the cheaper ones before it.
             needed = 2 * max(usual, *trials.seconds.values())
@@ -247,6 +254,7 @@ def _try_methods(
                     f"{left:.3g} s of the budget left, and it needs about {needed:.3g} s"
                 )
                 continue
+        # Only what is clearly worse on the part is spared the whole; anything near may win there.
         if behind := _behind_on_part(method, holdout, trials.estimates):
             log.info("%s is %s", method.name, behind)
             trials.skipped[method.name] = behind
@@ -259,6 +267,7 @@ def _try_methods(
             log.warning("%s not considered: %s", method.name, reason)
             trials.skipped[method.name] = str(reason)
             continue
+        # A method may refuse nothing and still fill nothing, such as one with a short limit.
         if np.isfinite(estimates.mean).any():
             trials.estimates[method.name] = estimates
             trials.methods[method.name] = fitted
@@ -272,6 +281,7 @@ def _behind_on_part(
     method: Method, holdout: Holdout, others: Mapping[str, WithheldEstimates]
 ) -> str:
     """Try a costly method on a part of the data; say in words that it is clearly behind there."""
+    # A method of another package is taken for costly.
     costly = COST.get(method.name, np.inf) * holdout.size / 1e6 > COSTLY
     if not others or not costly or holdout.size < TIMES * PART or isinstance(method, EstimatesPart):
         return ""
@@ -283,6 +293,7 @@ def _behind_on_part(
         own = smaller.predict(method)
     except SstfillError:  # the whole has more observations
         return ""
+    # The others have filled the whole; of theirs the same pixels count.
     estimates = {name: one.at(rows) for name, one in others.items()}
     race = CrossValidation.of(estimates | {method.name: own}, len(holdout.variables))
     if not race.is_behind(method.name):
@@ -297,6 +308,7 @@ def _affordable_decision(
 ) -> Decision:
     """Decide; while the time left is too short for the chosen methods, drop the dearest of them."""
     seconds = trials.seconds
+    # A budget that the trials used up must not leave a series unfilled.
     bearable = max(left, LEAST_LEFT * budget)
     while True:
         decision = tried.decision(blending=blending, sparing=True)
@@ -305,6 +317,7 @@ def _affordable_decision(
         # The cheapest method fills in any case: there must be one.
         if sum(seconds[name] for name in chosen) <= bearable or chosen == (cheapest,):
             return decision
+        # Decided anew without it, since the others' weights change.
         dearest = max(chosen, key=lambda name: seconds[name])
         trials.skipped[dearest] = (
             f"{max(left, 0.0):.3g} s of the budget left, and filling by it takes "
@@ -315,17 +328,18 @@ def _affordable_decision(
 
 def _account_of_blend(blend: Blend) -> dict[str, Any]:
     """Return error scales and weights as plain values; warn of errors scaled by much."""
-    scales: Mapping[str, list[float]] = {
-        name: blend.scale[:, k].round(4).tolist() for k, name in enumerate(blend.names)
-    }
-    for name, scale in scales.items():
-        if any(not 1 / USUAL < factor < USUAL for factor in scale):
+    scales: dict[str, list[float]] = {}
+    for k, name in enumerate(blend.names):
+        scale = blend.scale[:, k].round(4)
+        scales[name] = scale.tolist()
+        if not ((scale > 1 / USUAL) & (scale < USUAL)).all():
             log.warning(
                 "the error that %s states had to be scaled by %s to hold on withheld clouds",
                 name,
-                scale,
+                scales[name],
             )
     account: dict[str, Any] = {"error_scale": scales}
+    # Of one method the weight is 1 everywhere.
     if len(blend.names) > 1:
         weights = blend.weights
         account["weights"] = {

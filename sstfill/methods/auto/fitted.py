@@ -60,6 +60,7 @@ class FittedAuto:
     @property
     def halo(self) -> Shape:
         """See `sstfill.methods.base.FittedMethod`."""
+        # As wide as any of them needs.
         halos = [blend_halo(self.blend), *(one.halo for one in self.chosen.values())]
         t, y, x = np.max(halos, axis=0).tolist()
         return t, y, x
@@ -105,6 +106,7 @@ class FittedDrawingAuto(FittedAuto):
         assert isinstance(self.drawer, FittedSimulates)
         drawn, estimates = self.drawer.simulate(window, members), {}
         for name, one in self.chosen.items():
+            # A method that draws returns its estimate as well.
             estimates[name] = drawn if name == self.drawn_by else one.estimate(window)
         found = self._blended(estimates, window)
         check_error(found, list(estimates))
@@ -159,6 +161,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
         holdout = withhold(archive, fraction=method.fraction, seed=seed)
     except InputError as reason:
         choice = untried(candidates, reason, named=method.methods is not None)
+        # Nothing was fitted for a trial.
         refit = True
     else:
         choice = choose(
@@ -173,6 +176,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
     if archive.members:
         drawer = drawing_method(choice, candidates, method.seed)
         choice.account["drawn_by"] = drawer.name
+        # It is fitted and kept for its draws alone.
         if drawer not in wanted:
             wanted.append(drawer)
     # What was fitted without the withheld pixels is in the folders already.
@@ -192,6 +196,7 @@ def load(folder: Path) -> FittedAuto:
         blend = Blend.from_dict(state["weighed"])
     options = config.build(Auto, state["options"])
     account = state["account"]
+    # Models fitted by earlier versions, or without members, do not say.
     drawn_by = account.get("drawn_by") or _able(chosen, blend)
     if drawn_by is None:
         return FittedAuto(folder, options, chosen, blend, account)
@@ -216,6 +221,7 @@ def _able(chosen: Mapping[str, FittedMethod], blend: Blend | None) -> str | None
 def _write(method: Auto, choice: Choice, folder: Path, names: Sequence[str]) -> None:
     """Write down the choice, and remove the methods that are not among `names`."""
     for part in folder.iterdir():
+        # Methods that were only tried: their folders may be large.
         if part.is_dir() and part.name not in names:
             shutil.rmtree(part)
     state = {
@@ -223,4 +229,5 @@ def _write(method: Auto, choice: Choice, folder: Path, names: Sequence[str]) -> 
         "weighed": None if choice.blend is None else choice.blend.to_dict(),
         "account": config.plain(choice.account),
     }
+    # Last, since a folder with a state counts as a fitted method.
     write_state(folder, method.name, state)

@@ -80,6 +80,7 @@ class Auto:
 
     def __post_init__(self) -> None:
         if self.methods is not None:
+            # Frozen, and a list of names from TOML has to become a tuple to be hashable.
             object.__setattr__(self, "methods", _checked(self.methods))
         if not isinstance(self.blend, bool):
             raise OptionError(f"blend={self.blend!r} must be True or False")
@@ -135,6 +136,7 @@ class Auto:
         )
         assert choice.cross_fitted is not None
         settings = {"fraction": self.fraction, "seed": self.seed}
+        # On the pixels of the choice, but cross-fitted: no further clouds need be withheld for it.
         scores = score_estimates(
             choice.cross_fitted, holdout.variables, settings, holdout.resemblance
         )
@@ -151,17 +153,20 @@ class Auto:
         several, times = "variable" in obs.dims, obs.sizes["time"]
         names = self.methods
         if names is None:
+            # `auto` cannot try itself.
             names = tuple(name for name in affordable(obs) if name != self.name)
         able = []
         for name in names:
             method = METHODS[name]
             if times >= method.min_times and (method.multivariate or not several):
                 able.append(name)
+        # Where nothing was named, interpolation or an error of the trial follows.
         if not able and self.methods is not None:
             what = "several variables together" if several else f"{times} time steps"
             raise OptionError(
                 f"methods={self.methods!r}: none can fill {what}; name others, or leave it out"
             )
+        # Cheapest first, so that a budget that runs out has tried as many as can be.
         able.sort(key=lambda name: COST.get(name, np.inf))
         return [seeded(METHODS[name], self.seed) for name in able]
 
@@ -210,6 +215,7 @@ class FillPlan:
         assert isinstance(drawer, Simulates)
         drawn = drawer.simulate(obs, sea, members)
         for method in self.choice.methods:
+            # A method that draws returns its estimate as well.
             estimates[method.name] = drawn
             if method.name != drawer.name:
                 estimates[method.name] = method.reconstruct(obs, sea)
@@ -221,6 +227,7 @@ class FillPlan:
     def _filled(self, estimates: dict[str, xr.Dataset], obs: xr.DataArray) -> xr.Dataset:
         """Blend the estimates of the chosen methods."""
         reports = {name: config.plain(one.attrs) for name, one in estimates.items()}
+        # Where no method could be tried there is one alone, and no blend.
         filled = estimates[self.choice.methods[0].name]
         if self.choice.blend is not None:
             filled = self.choice.blend.apply(estimates, obs)
@@ -239,4 +246,5 @@ def _checked(methods: object) -> tuple[str, ...]:
             raise OptionError(
                 f"methods={tuple(methods)!r}: {unknown('method to try', name, choices)}"
             )
+    # A name given twice would be tried twice.
     return tuple(dict.fromkeys(methods))

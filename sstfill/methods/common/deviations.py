@@ -49,6 +49,7 @@ def about(estimate: xr.Dataset, drawn: xr.Dataset, obs: xr.DataArray, seed: int)
     seed
         Of the shared numbers.
     """
+    # By position, so all need their dims in one order.
     own = drawn["members"].transpose(MEMBER, *obs.dims)
     members = own.sizes[MEMBER]
     fields = (estimate["mean"], estimate["error"], drawn["mean"], drawn["error"])
@@ -82,6 +83,7 @@ def _about(
 ) -> NDArray:
     """Scale deviations of draws ``(member, ...)`` to another error, about another mean."""
     out = np.empty(draws.shape, mean.dtype)
+    # A blend states no error where only methods without one have an estimate.
     size = np.where(np.isfinite(error), error, own_error)
     # Where the method that draws has an error of 0 or none, the quotient is replaced below.
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -250,6 +250,7 @@ def predict_windows(
     parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
     for window, hidden, truth, distance, lag, weight in windows:
+        # In the order in which boolean indexing picks the values.
         image = np.nonzero(hidden)[0]
         for name, found in estimate(window).items():
             mean = found["mean"].transpose(*window.obs.dims).values[hidden]

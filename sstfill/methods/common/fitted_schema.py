@@ -106,7 +106,7 @@ class InterpolateState(_MethodState):
 
 
 class ClimatologyState(_MethodState):
-    """As a climatology is saved (`sstfill.methods.eof.fitted`)."""
+    """As a climatology is saved (`sstfill.methods.eof.fitted.archive_modes`)."""
 
     offset: Number
     harmonics: Annotated[int, Field(strict=True, ge=0, le=1000)]
@@ -116,7 +116,7 @@ class ClimatologyState(_MethodState):
 
 
 class SensorState(_StatePart):
-    """The numbers of `sstfill.methods.eof.fitted_amplitudes.Sensor`."""
+    """The numbers of `sstfill.methods.eof.fitted.amplitude_model.Sensor`."""
 
     offset: Number
     noise: NotNegative
@@ -131,7 +131,7 @@ class CorrelationState(_StatePart):
 
 
 class ModesState(_MethodState):
-    """As DINEOF and Bayesian EOFs are saved (`sstfill.methods.eof.fitted`)."""
+    """As DINEOF and Bayesian EOFs are saved (`sstfill.methods.eof.fitted.archive_modes`)."""
 
     sensor: SensorState
     correlation: CorrelationState | None = None  # None: as former versions drew

@@ -41,6 +41,8 @@ class FittedWindowed:
         shown = window.narrowed(HALO)
         inside = shown.inside
         unknown = xr.Dataset({"mean": xr.full_like(inside, np.nan).drop_attrs()}, inside.coords)
+        # At an end of a short archive a window may hold too few images, which is no error of the
+        # user's.
         if shown.obs.sizes["time"] < self.method.min_times or not bool(shown.obs.notnull().any()):
             return unknown
         try:

@@ -47,6 +47,7 @@ def state_now(state: Mapping[str, Any], *, pinned: bool) -> dict[str, Any]:
     """
     now = dict(state)
     if pinned:
+        # None where it is missing: the schema names the key then.
         now["method"] = now.pop("kind", None)
     if isinstance(now.get("options"), dict):
         now["options"] = options_now(str(now.get("method")), now["options"])

@@ -34,6 +34,7 @@ def keyed_normals(keys: Sequence[int], rows: ArrayLike, columns: ArrayLike) -> N
     """
     from sstfill.methods.common.keyed_kernels import fill  # Numba takes long to import
 
+    # One type, so that the kernel is compiled once.
     rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
     out = np.empty((len(rows), len(columns)), np.float32)
     fill(out, np.array(keys, np.int64), rows, columns)

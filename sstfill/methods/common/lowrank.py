@@ -115,6 +115,7 @@ def lay_out(
     obs
         The field, of which only dims, shape, chunks and coordinates are used.
     """
+    # Time first, as the slabs go.
     order = ("time", *(d for d in obs.dims if d != "time"))
     template = obs.transpose(*order)
     values: Any

@@ -117,6 +117,7 @@ def pack(
         if copies > 1 or "variable" in obs.dims:
             images = np.moveaxis(images, 0, 1)
         values[slab] = images.reshape(images.shape[0], -1)[:, at_sea]
+        # After the cast: a number too large for the type is infinite in it, and counts as a gap.
         observed[slab] = np.isfinite(values[slab])
     pixels, times = at_sea, np.arange(len(values))
     keep = observed.any(0) & (observed.sum(0) / len(values) >= min_pixel_coverage)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 BLOCK = 2048
 """Pixels that are solved together."""
+MANY = 16
+"""From so many modes on compiled code is faster than NumPy by more than it takes to load."""
 STIFF = 1e-4
 """A ridge below this fraction of the observations' weight is lost in single precision."""
 
@@ -25,7 +27,7 @@ class Regressed(NamedTuple):
     patterns
         The coefficients, ``(m, k)``.
     inverse
-        Their covariance over the noise variance, ``(m, k, k)``.
+        Their covariance over the noise variance, packed, ``(m, k(k+1)/2)``.
     right, normal
         Right-hand sides ``(m, k)`` and packed normal matrices ``(m, k(k+1)/2)``.
     """
@@ -35,6 +37,17 @@ class Regressed(NamedTuple):
     inverse: NDArray
     right: NDArray
     normal: NDArray
+
+    @property
+    def diagonal(self) -> NDArray[np.bool_]:
+        """Which elements of a packed matrix are on its diagonal, ``(k(k+1)/2,)``."""
+        rows, columns = upper(self.patterns.shape[1])
+        return rows == columns
+
+    @property
+    def variance(self) -> NDArray:
+        """Variance of each coefficient over the noise variance, ``(m, k)``."""
+        return self.inverse[:, self.diagonal]
 
 
 def upper(modes: int) -> tuple[NDArray, NDArray]:
@@ -46,17 +59,25 @@ def unpack(packed: NDArray, modes: int) -> NDArray:
     """Symmetric matrices ``(..., k, k)`` from packed upper triangles ``(..., k(k+1)/2)``."""
     rows, columns = upper(modes)
     place = np.empty((modes, modes), np.intp)
+    # Where each element of the full matrix lies in the packed one; a table is faster than two
+    # assignments.
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
     return packed.take(place, axis=-1)
 
 
 def second_moments(amplitudes: NDArray, covariance: NDArray | None = None) -> NDArray:
     """Packed ``c_t c_t^T (+ Cov c_t)`` of each image, shape ``(times, k(k+1)/2)``."""
-    rows, columns = upper(amplitudes.shape[1])
-    moments = amplitudes[:, rows] * amplitudes[:, columns]
+    times, k = amplitudes.shape
+    moments = np.empty((times, k * (k + 1) // 2), amplitudes.dtype)
+    place = 0
+    # row by row of the triangle, without copies of both factors as large as the result
+    for i in range(k):
+        packed = moments[:, place : place + k - i]
+        np.multiply(amplitudes[:, i : i + 1], amplitudes[:, i:], out=packed)
+        place += k - i
     if covariance is None:
         return moments
-    return moments + covariance[:, rows, columns]
+    return moments + covariance[:, *upper(k)]
 
 
 def regress(
@@ -142,9 +163,8 @@ class NormalEquations:
         It is the expected value where `moments` included the covariance of the amplitudes.
         """
         u = part.patterns.astype(np.float64)
-        rows, columns = upper(u.shape[1])
-        twice = np.where(rows == columns, 1.0, 2.0)  # an element off the diagonal counts twice
-        quadratic = ((u[:, rows] * u[:, columns]) * part.normal) @ twice
+        twice = np.where(part.diagonal, 1.0, 2.0)  # an element off the diagonal counts twice
+        quadratic = (second_moments(u) * part.normal) @ twice
         explained = 2 * (u * part.right).sum(1) - quadratic
         # A pixel that is explained wholly may round to below 0.
         return np.maximum(self.power[part.pixels] - explained, 0)
@@ -152,10 +172,17 @@ class NormalEquations:
 
 def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Regressed:
     k = right.shape[1]
+    if k >= MANY:
+        from sstfill.methods.common import regression_kernels  # Numba takes long to import
+
+        patterns, inverse = np.empty_like(right), np.empty(normal.shape, right.dtype)
+        if regression_kernels.solve(normal, right, ridge.astype(np.float64), patterns, inverse):
+            return Regressed(block, patterns, inverse, right, normal)
     matrices = unpack(normal, k)
     matrices[:, np.arange(k), np.arange(k)] += ridge.astype(right.dtype)
     if ridge.min() < STIFF * normal.max():
         matrices = matrices.astype(np.float64)
     # The inverse, not a solution: it is the covariance of the coefficients too.
-    inverse = np.linalg.inv(matrices).astype(right.dtype, copy=False)
-    return Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)
+    full = np.linalg.inv(matrices).astype(right.dtype, copy=False)
+    patterns = np.einsum("mij,mj->mi", full, right)
+    return Regressed(block, patterns, full[:, *upper(k)], right, normal)

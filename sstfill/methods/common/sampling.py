@@ -41,6 +41,7 @@ def archive(
     obs: xr.DataArray, sea: xr.DataArray, sample: NDArray[np.float32], points: Points, seed: int
 ) -> Archive:
     """Put an archive together whose sample is known already."""
+    # Eager fields go the same way as lazy ones, in blocks of the work units.
     lazy = obs if obs.chunks else obs.chunk(dict(zip(obs.dims, (CORE[0], -1, -1), strict=True)))
     tiles = tile(sea.shape, CORE[1:])  # type: ignore[arg-type]
     trials = []
@@ -90,6 +91,7 @@ def _trial_patches(shape: Shape, sample: NDArray[np.float32], points: Points) ->
     """Choose patches to validate methods on: evenly spread over time, each in the tile where the
     sample of its images has most observations.
     """
+    # A short archive is one window in time.
     length = min(TRIAL[0], shape[0])
     count = min(TRIALS, max(1, shape[0] // TRIAL[0]))
     tiles = tile(shape[1:], TRIAL[1:])
@@ -106,6 +108,7 @@ def _trial_patches(shape: Shape, sample: NDArray[np.float32], points: Points) ->
         inside = (times, *tiles[best])
         seen = []
         for side, halo, n in zip(inside, TRIAL_HALO, shape, strict=True):
+            # The halo ends where the archive does.
             seen.append(slice(max(0, side.start - halo), min(n, side.stop + halo)))
         found.append(Patch(inside, tuple(seen)))  # type: ignore[arg-type]
     return found

@@ -21,7 +21,7 @@ from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.keyed import pixel_keys
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack, time_slabs
-from sstfill.methods.common.regression import regress, second_moments, upper
+from sstfill.methods.common.regression import Regressed, regress, second_moments
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.draws import ModeDraws, members_as_field, posterior_deviations
 from sstfill.methods.eof.error_correlation import UNCORRELATED, Correlogram, ErrorCorrelation
@@ -115,8 +115,10 @@ class BayesEof:
         with one_blas_thread():
             low_rank = _patterns(matrix, posterior)
             matrix = matrix.without_values()
+            # Absolute times key the draws, so that a date has the same numbers in any series.
             days = absolute_days(obs)[matrix.times]
             deviations = posterior_deviations(posterior, days, members, self.seed)
+        # In the matrix variables stand side by side; the draws at a pixel differ between them.
         variable, pixel = np.divmod(matrix.pixels, sea.size)
         pixels = pixel_keys(*np.divmod(pixel, sea.shape[1]), variable)
         correlation = self.error_correlation(obs, sea)
@@ -132,14 +134,14 @@ class BayesEof:
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
-        from sstfill.methods.eof.fitted import fitted_bayes_eof
+        from sstfill.methods.eof.fitted.archive_modes import fitted_bayes_eof
 
         return fitted_bayes_eof(self, archive, folder)
 
     @staticmethod
     def load(folder: Path) -> FittedMethod:
         """Read what `fit` wrote."""
-        from sstfill.methods.eof.fitted import load_modes
+        from sstfill.methods.eof.fitted.archive_modes import load_modes
 
         return load_modes(folder)
 
@@ -152,9 +154,12 @@ class BayesEof:
             hidden = hide(obs.notnull().compute(), sea, derived_seed(self.seed, HIDING), WITHHELD)
             estimate = self.reconstruct(obs.where(~hidden), sea)
         except SstfillError as reason:
+            # A series too short to withhold from is filled nevertheless: this only shapes the
+            # draws.
             log.warning("draws are not correlated in space beyond the modes: %s", reason)
             return UNCORRELATED
         order = ("time", *(d for d in obs.dims if d != "time"))
+        # In units of the stated error, by which the draws are scaled in turn.
         error = ((estimate["mean"] - obs) / estimate["error"]).where(hidden).transpose(*order)
         found = Correlogram()
         for slab in time_slabs(error):
@@ -180,9 +185,11 @@ class BayesEof:
                 f"min_image_coverage={self.min_image_coverage} leaves {n} images; lower it"
             )
         days = days_since_first(obs)[matrix.times]
+        # Half the images are plenty to start from, since modes without support are dropped.
         modes = min(50, -(-n // 2)) if self.modes == "auto" else min(self.modes, n)
         size = max(3000, 8 * n) if self.sample == "auto" else self.sample
         X, observed = matrix.values, matrix.observed
+        # A sample that is most of the pixels saves too little for the copy that it takes.
         if m > 1.5 * size:
             pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
             X, observed = X[:, pixels], observed[:, pixels]
@@ -241,10 +248,12 @@ def _patterns(matrix: ObservationMatrix, posterior: Posterior) -> LowRank:
     noise = np.empty(len(patterns), c.dtype)
     moments = second_moments(c, posterior.covariance)
     ridge = posterior.noise / posterior.prior
+    # Every pixel, not the sample alone, on amplitudes that the sample has told.
     for part in regress(matrix.values, matrix.observed, c, moments, ridge):
         patterns[part.pixels] = part.patterns
+        # `normal` holds the moments at the observed images, so what is left are those in the gaps.
         in_gaps = moments.sum(0) - part.normal
-        variance[part.pixels] = posterior.noise * marginal_variance(part.inverse, in_gaps)
+        variance[part.pixels] = posterior.noise * marginal_variance(part, in_gaps)
         observed = matrix.observed[:, part.pixels]
         residual = (c @ part.patterns.T - matrix.values[:, part.pixels]) * observed
         squares = np.square(residual).sum(0) + NOISE_PRIOR * posterior.noise
@@ -252,7 +261,7 @@ def _patterns(matrix: ObservationMatrix, posterior: Posterior) -> LowRank:
     return LowRank(patterns, c, posterior.covariance, variance, noise)
 
 
-def marginal_variance(inverse: NDArray, weight: NDArray) -> NDArray:
+def marginal_variance(part: Regressed, weight: NDArray) -> NDArray:
     """Variance of each pattern value, ``(pixels, k)``, from the full covariance.
 
     `LowRank` adds up the variances of modes as if they were independent, which overstates the error
@@ -261,16 +270,16 @@ def marginal_variance(inverse: NDArray, weight: NDArray) -> NDArray:
 
     Parameters
     ----------
-    inverse
-        ``S`` of each pixel over the noise variance, ``(pixels, k, k)``.
+    part
+        Its ``inverse`` is ``S`` of each pixel over the noise variance.
     weight
         ``sum_t c_t c_t^T`` over the gaps of each pixel, packed, ``(pixels, k (k + 1) / 2)``.
     """
-    rows, columns = upper(inverse.shape[-1])
-    diagonal = rows == columns
-    variance = np.diagonal(inverse, axis1=1, axis2=2)
-    exact = (inverse[:, rows, columns] * weight) @ np.where(diagonal, 1, 2).astype(inverse.dtype)
+    variance, diagonal = part.variance, part.diagonal
+    # Of a packed symmetric matrix the elements off the diagonal count twice.
+    exact = (part.inverse * weight) @ np.where(diagonal, 1, 2).astype(variance.dtype)
     independent = (variance * weight[:, diagonal]).sum(1)
+    # A pixel without gaps has nothing to weigh by.
     positive = independent > 0
     ratio = np.clip(exact / np.where(positive, independent, 1), 0, 1)
     return variance * np.where(positive, ratio, 1)[:, np.newaxis]

@@ -58,6 +58,8 @@ class Climatology:
         matrix = pack(obs, sea)
         days, year = days_since_first(obs), year_length(obs)
         used = 0
+        # From less than a year a seasonal cycle would be extrapolated; 365 daily images span 364
+        # days.
         if days[-1] - days[0] >= year - 1:
             used = self.harmonics
         low = _regressed(matrix, season(days, used, year))
@@ -68,14 +70,14 @@ class Climatology:
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
-        from sstfill.methods.eof.fitted import fitted_climatology
+        from sstfill.methods.eof.fitted.archive_modes import fitted_climatology
 
         return fitted_climatology(self, archive, folder)
 
     @staticmethod
     def load(folder: Path) -> FittedMethod:
         """Read what `fit` wrote."""
-        from sstfill.methods.eof.fitted import load_modes
+        from sstfill.methods.eof.fitted.archive_modes import load_modes
 
         return load_modes(folder)
 
@@ -86,6 +88,7 @@ def season(days: NDArray, harmonics: int, year: float = YEAR) -> NDArray:
     `year` is the mean year of the calendar in days, so that the cycle does not drift in a calendar
     of, say, 360 days.
     """
+    # Days need no fixed origin here: sine and cosine together take up any phase.
     phase = 2 * np.pi * np.outer(days / year, np.arange(1, harmonics + 1))
     return np.column_stack([np.ones(len(days)), np.sin(phase), np.cos(phase)])
 
@@ -100,21 +103,23 @@ def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
     patterns, variance = np.empty((m, k), c.dtype), np.empty((m, k), c.dtype)
     squares, free = np.empty(m), np.empty(m)
     ridge = np.full(k, RIDGE)
+    # The mean is left free; the little ridge keeps a pixel seen once solvable.
     ridge[0] = 1e-6
+    # No estimate is taken for less certain than the field itself varies.
     common = matrix.deviation**2
     for part in regress(matrix.values, matrix.observed, c, second_moments(c), ridge):
         patterns[part.pixels] = part.patterns
         seen = matrix.observed[:, part.pixels]
-        squares[part.pixels] = np.square(
-            (c @ part.patterns.T - matrix.values[:, part.pixels]) * seen
-        ).sum(0)
+        residual = (c @ part.patterns.T - matrix.values[:, part.pixels]) * seen
+        squares[part.pixels] = np.square(residual).sum(0)
         free[part.pixels] = np.maximum(seen.sum(0) - k, 0)
-        variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
+        variance[part.pixels] = part.variance
+    # Where no pixel has more observations than predictors, no residual tells of the scatter.
     pooled = common
     if free.any():
         pooled = squares[free > 0].sum() / free.sum()
-    scatter = (squares + pooled) / (
-        free + 1
-    )  # each pixel's own, drawn to that of all where few observations tell
+    # Each pixel's own, drawn to that of all where few observations tell.
+    scatter = (squares + pooled) / (free + 1)
     variance = np.minimum(variance * scatter[:, np.newaxis], common).astype(c.dtype)
+    # The date is known exactly, so that the amplitudes have no covariance.
     return LowRank(patterns, c, np.zeros((len(c), k, k), c.dtype), variance, scatter)

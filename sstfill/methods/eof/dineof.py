@@ -128,11 +128,13 @@ class Dineof:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.decompose(obs, sea)
+        # Without positions no distance between pixels is known: each has an error of its own.
         cells = 1.0
         if "lat" in obs.coords:
             dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
             cells = overlap(self.error_length, dy, dx)
         low_rank = with_error(fitted.modes, matrix, cells, fitted.cv_error)
+        # The estimate may be lazy: what it keeps alive should not hold a copy of the data.
         matrix = matrix.without_values()
         estimate = as_fields(low_rank, matrix, obs)
         if self.outliers:
@@ -145,14 +147,14 @@ class Dineof:
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
-        from sstfill.methods.eof.fitted import fitted_dineof
+        from sstfill.methods.eof.fitted.archive_modes import fitted_dineof
 
         return fitted_dineof(self, archive, folder)
 
     @staticmethod
     def load(folder: Path) -> FittedMethod:
         """Read what `fit` wrote."""
-        from sstfill.methods.eof.fitted import load_modes
+        from sstfill.methods.eof.fitted.archive_modes import load_modes
 
         return load_modes(folder)
 
@@ -169,6 +171,7 @@ class Dineof:
             min_pixel_coverage=self.min_pixel_coverage,
             min_image_coverage=self.min_image_coverage,
         )
+        # `fill` counted the images of the series; the option may have dropped some of them.
         if len(matrix.times) < self.min_times:
             raise OptionError(
                 f"min_image_coverage={self.min_image_coverage} leaves {len(matrix.times)} images; "
@@ -228,6 +231,7 @@ def modes_dataset(fitted: FittedModes, matrix: ObservationMatrix, obs: xr.DataAr
     }
     modes["temporal_mode"].attrs = {"long_name": "temporal EOF, unit norm", "units": "1"}
     modes["singular_value"].attrs = {"long_name": "singular value"}
+    # Standardised variables have no unit, so neither has what describes them together.
     if not (matrix.scale == 1).all():
         modes["singular_value"].attrs["units"] = "1"
     elif "units" in obs.attrs:
@@ -239,6 +243,7 @@ def modes_dataset(fitted: FittedModes, matrix: ObservationMatrix, obs: xr.DataAr
     number = xr.Variable("mode", np.arange(1, len(s) + 1), {"long_name": "EOF mode"})
     coords: dict[Hashable, object] = {"mode": number, "time": obs["time"]}
     for name, coord in obs.coords.items():
+        # Coordinates along time belong to the amplitudes, which have theirs already.
         if set(coord.dims) <= set(space):
             coords[name] = coord
     return modes.assign_coords(coords)

@@ -67,11 +67,13 @@ def red_noise(
     step = 2.0 ** (np.ceil(np.log2(32 * time_scale)) - LEVELS)
     ticks = np.rint(days / step).astype(np.int64)
     length = 2**LEVELS
+    # Bisection from the span's ends takes `LEVELS` rounds for any date, however far apart they are.
     left = ticks // length * length
     before, after = drawn(left), drawn(left + length)
     while (ticks != left).any():
         length //= 2
         over = length * step / time_scale
+        # Mean and variance of an AR(1) process halfway between two known values, each `over` away.
         middle = (before + after) / (2 * np.cosh(over))
         middle += np.sqrt(np.tanh(over)) * drawn(left + length)
         later = ticks >= left + length
@@ -93,6 +95,7 @@ def amplitude_deviations(
         Absolute times.
     """
     times, k = len(days), len(time_scale)
+    # Members last, so that the smoother takes them all as sets of evidence with one gain.
     free = np.empty((times, k, members))
     noise = np.empty_like(free)
     stamps = time_keys(days)
@@ -103,6 +106,7 @@ def amplitude_deviations(
     value, vector = np.linalg.eigh(precision)
     # This root is the one that does not depend on the signs and the order of the eigenvectors.
     root = (vector * np.sqrt(np.maximum(value, 0))[:, np.newaxis]) @ vector.transpose(0, 2, 1)
+    # Evidence that the true amplitudes would give: its error has the covariance ``J``.
     right = precision @ free + root @ noise
     deviations = free - smooth_draws(precision, right, days, time_scale)
     return np.asarray(deviations.transpose(2, 0, 1), np.float32)
@@ -116,6 +120,7 @@ def posterior_deviations(
     assert evidence is not None
     precision = unpack(evidence.normal, len(evidence.size)) / posterior.noise
     found = amplitude_deviations(precision, days, evidence.time_scale, members, seed)
+    # The smoother ran before the amplitudes were scaled and modes dropped, so both are done here.
     scaled = found / evidence.size
     return np.asarray(scaled[:, :, evidence.keep], np.float32)
 
@@ -161,6 +166,7 @@ class ModeDraws:
         if patterns is None:
             patterns = self.patterns(member)
         low = self.low_rank
+        # A posterior draw is the mean plus a deviation that has the covariance of the posterior.
         amplitudes = (low.amplitudes + self.deviations[member])[times].astype(patterns.dtype)
         stamps = time_keys(self.days[times])
         noise = self.correlation.normals((self.seed, NOISE, member), stamps, self.pixels)

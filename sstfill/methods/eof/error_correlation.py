@@ -67,6 +67,7 @@ class ErrorCorrelation:
         """
         found = keyed_normals(keys, rows, pixels)
         if self.fraction > 0:
+            # Both parts are independent, so that variances add up to 1.
             found *= np.float32(np.sqrt(1 - self.fraction))
             features = self._features((*keys, FEATURES), rows, pixels)
             found += np.float32(np.sqrt(self.fraction)) * features
@@ -83,6 +84,7 @@ class ErrorCorrelation:
         margins = [len(kernel) // 2 for kernel in kernels]
         for variable in np.unique(variables):
             here = np.flatnonzero(variables == variable)
+            # White noise is drawn a kernel beyond the pixels, so that no edge of a window shows.
             top, left = rows[here].min() - margins[0], columns[here].min() - margins[1]
             height = rows[here].max() + margins[0] + 1 - top
             width = columns[here].max() + margins[1] + 1 - left
@@ -91,6 +93,7 @@ class ErrorCorrelation:
             for time, stamp in enumerate(stamps):
                 white = keyed_normals(keys, [stamp], box).reshape(height, width)
                 smooth = white
+                # The kernel is a product of two, so one pass along each axis does.
                 for axis, kernel in enumerate(kernels):
                     smooth = correlate1d(smooth, kernel, axis, mode="constant")
                 out[time, here] = smooth[rows[here] - top, columns[here] - left]
@@ -103,6 +106,7 @@ UNCORRELATED = ErrorCorrelation()
 def _kernel(radius: float) -> NDArray[np.float64]:
     """Gaussian kernel that keeps the variance of white noise."""
     reach = int(np.ceil(REACH * radius))
+    # Smoothing sums squares of weights: these must be 1 for the variance to stay.
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / radius))
     found: NDArray[np.float64] = weights / np.sqrt(np.square(weights).sum())
     return found
@@ -133,8 +137,10 @@ class Correlogram:
         """Add the errors of an image, ``(y, x)``; NaN where there are none."""
         known = np.isfinite(errors)
         values = np.where(known, errors, 0).astype(np.float64)
+        # The variance is counted in the same pass, over all errors that are known.
         self.power += float(np.square(values).sum())
         self.count += int(known.sum())
+        # Gaps are zero in `values`, so that only pairs of known errors add to the products.
         for axis, number, first, second in _shifts(errors.shape):
             self.products[axis, number] += (values[first] * values[second]).sum()
             self.pairs[axis, number] += (known[first] & known[second]).sum()
@@ -151,9 +157,12 @@ class Correlogram:
         # For each axis and radius: products of the shape with what was found, and with itself.
         along = (enough * found) @ shapes.T
         power = enough.astype(np.float64) @ np.square(shapes).T
+        # One fraction for both axes: the sum over both is a parabola in it, solved on the grid of
+        # radii.
         likeness = along[0][:, np.newaxis] + along[1]
         square = power[0][:, np.newaxis] + power[1]
         fraction = np.clip(likeness / np.maximum(square, 1e-12), 0, 1)
+        # The squares that remain, less those that are there without any correlation.
         missed = fraction * (fraction * square - 2 * likeness)
         y, x = np.unravel_index(np.argmin(missed), missed.shape)
         # A single row or column tells nothing of distances across it.

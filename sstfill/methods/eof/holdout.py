@@ -33,11 +33,13 @@ def random_points(matrix: ObservationMatrix, rng: np.random.Generator) -> NDArra
     """
     size = matrix.observed.size
     available = int(matrix.observed.sum())
+    # Half at most, so that a series of few observations keeps some to fit.
     wanted = min(max(int(min(0.01 * size + 40, 0.03 * size)), 1), max(available // 2, 1))
     observed = matrix.observed.reshape(-1)
     found = np.empty(0, np.int64)
     # Drawn with rejection: a list of all observed positions would be larger than the data.
     while found.size < wanted:
+        # A tenth more than needed by the fraction observed, so that one round mostly does.
         drawn = rng.integers(size, size=int(1.1 * wanted * size / available) + 16)
         found = np.unique(np.concatenate([found, drawn[observed[drawn]]]))
     return np.sort(rng.choice(found, wanted, replace=False))
@@ -59,12 +61,16 @@ def cloud_points(
     """
     rng = np.random.default_rng(seed)
     n, m = matrix.observed.shape
+    # Transplanting needs whole images in memory, so a large series lends some of its images only.
     few = min(n, max(10, most_cells // m))
     images = np.sort(rng.choice(n, few, replace=False))
+    # Scaled up where only some images are used, to reach the same number of points in all.
     fraction = min(max(CLOUD_FRACTION, min(LEAST_IMAGES / n, 0.1)) * n / few, 0.3)
+    # The grids below have no coordinates, and xarray would align by them.
     bare_sea = sea.drop_vars(list(sea.coords))
     variables, cells = np.divmod(matrix.pixels, sea.size)
     parts = []
+    # Variables have clouds of their own, so each is a series of images for itself.
     for variable in np.unique(variables):
         columns = np.flatnonzero(variables == variable)
         grid = np.zeros((few, sea.size), bool)
@@ -78,6 +84,7 @@ def cloud_points(
             log.warning("cross-validation on single points instead of clouds: %s", reason)
             return random_points(matrix, rng)
         image, cell = np.nonzero(hidden.values.reshape(few, -1))
+        # Cells rise within a variable, so a sorted search finds the column of each hidden one.
         column = columns[np.searchsorted(cells[columns], cell)]
         parts.append(images[image] * m + column)
     return np.sort(np.concatenate(parts))

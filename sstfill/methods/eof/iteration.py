@@ -63,11 +63,15 @@ class Exact:
     def __call__(self, X: NDArray, n: int) -> Modes:
         """Return the `n` leading modes."""
         images, pixels = X.shape
+        # The covariance of the images has no more rank than there are pixels: the matrix itself is
+        # smaller.
         if pixels < images:
             vectors, singular, _ = np.linalg.svd(self.time_filter @ X, full_matrices=False)
             return _modes(X, vectors[:, :n], singular[:n] ** 2)
         B = self.time_filter @ (X @ X.T) @ self.time_filter.T
+        # Rounding makes the product slightly unsymmetric, of which eigh would see one half only.
         eigenvalues, vectors = np.linalg.eigh((B + B.T) / 2)
+        # eigh sorts in rising order.
         V = vectors[:, ::-1][:, :n]
         return _modes(X, V, eigenvalues[::-1][:n])
 
@@ -98,13 +102,16 @@ class Warm:
             self.subspace = np.empty((len(X), 0), X.dtype)
         known = self.subspace.shape[1]
         if known < width:
+            # A new direction starts from noise, and needs some steps to turn to the next mode.
             fresh = self.rng.standard_normal((len(X), width - known)).astype(X.dtype)
             self.subspace = np.concatenate([self.subspace, fresh], 1)
             steps = self.first_steps
         Q = np.linalg.qr(self.subspace[:, :width])[0]
+        # From right to left, each product is with a few vectors; the covariance is never formed.
         for _ in range(steps):
             Q = np.linalg.qr(F @ (X @ (X.T @ (transposed @ Q))))[0]
         Y = X.T @ (transposed @ Q)
+        # Within the subspace the modes are still mixed; a small eigenproblem turns them apart.
         eigenvalues, rotation = np.linalg.eigh(gram(Y))
         self.subspace = Q @ rotation[:, ::-1].astype(X.dtype)
         del Y  # it is as large as the patterns that come next
@@ -124,6 +131,7 @@ def _modes(X: NDArray, V: NDArray, eigenvalues: NDArray) -> Modes:
     U = X.T @ V
     norm = np.sqrt(np.einsum("ij,ij->j", U, U, dtype=np.float64))
     s = np.sqrt(np.maximum(eigenvalues, 0))
+    # A mode of a constant field has no length.
     U /= np.where(norm > 0, norm, 1).astype(X.dtype)
     return Modes(U, s.astype(X.dtype), np.ascontiguousarray(V))
 
@@ -156,6 +164,7 @@ class Iteration:
         self, X: NDArray, missing: NDArray, n: int, decompose: Decompose, *, at_least: int = 1
     ) -> Modes:
         """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`."""
+        # A series without gaps still goes through one iteration, for its modes.
         count = max(1, int(missing.sum()))
         relaxation = self.relaxation
         last, rises = np.inf, 0
@@ -189,6 +198,7 @@ def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1
     for start in range(0, X.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
         patterns = modes.U[block]
+        # The last block is narrower, and `out` takes only its exact shape.
         if len(patterns) == buffer.shape[1]:
             change = np.matmul(amplitudes, patterns.T, out=buffer)
         else:
@@ -269,12 +279,14 @@ def sweep(
     for n in range(first, most + 1):
         modes = run.converge(X, missing, n, decompose)
         errors.append(rmse_at(points, truth, modes))
+        # Only an error below all before counts, so that of equal ones the fewest modes are kept.
         if fixed or errors[-1] < min(errors[:-1], default=np.inf):
             best = (n, modes)
         if fixed:
             continue
         if len(errors) > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4]:
             break
+        # Twice in a row, for one error alone may be chance.
         if rival and n > 2 and _behind(errors[-2:], rival.errors_of(n - 1, n)):
             break
     assert best is not None
@@ -326,6 +338,7 @@ def with_error(
         observations vanishes as modes are added, that of withheld ones does not.
     """
     n = len(modes.V)
+    # Amplitudes of unit mean square, for which the identity is the prior of their covariance.
     patterns = modes.U * (modes.s / np.sqrt(n)).astype(modes.U.dtype)
     amplitudes = modes.V * modes.V.dtype.type(np.sqrt(n))
     k = patterns.shape[1]
@@ -338,6 +351,7 @@ def with_error(
         residual = (amplitudes @ patterns[block].T - matrix.values[:, block]) * observed
         squares += float(np.vdot(residual, residual))
     fitted = squares / max(int(matrix.observed.sum()), 1)
+    # Above zero, so that a field fitted perfectly can still be inverted.
     mu2 = max(fitted, cv_error**2, float(np.finfo(np.float32).tiny))
     noise = overlap * mu2
     covariance = noise * np.linalg.inv(unpack(normal, k) + noise * np.eye(k))

@@ -47,9 +47,11 @@ def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArra
     algorithm. Journal of Time Series Analysis 3, 253-264.
     """
     n, k = right.shape
+    # Steps may be irregular, so each has its own correlation.
     ahead = np.exp(-np.diff(days)[:, np.newaxis] / time_scale)
     mean = np.empty((n, k))
     covariance = np.empty((n, k, k))
+    # The first image is predicted by the prior: mean 0, variance 1.
     predicted = np.zeros((n, k))
     spread = np.empty((n, k, k))
     spread[0] = np.eye(k)
@@ -57,13 +59,16 @@ def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArra
         if t:
             phi = ahead[t - 1]
             predicted[t] = phi * mean[t - 1]
+            # The innovation keeps the variance of the process at 1, whatever the step.
             spread[t] = phi[:, np.newaxis] * covariance[t - 1] * phi + np.diag(1 - phi**2)
         # Without an inverse of J: images without observations have J = 0.
         posterior = np.linalg.solve(np.eye(k) + spread[t] @ precision[t], spread[t])
+        # Rounding would make it unsymmetric, and add up over the steps.
         covariance[t] = (posterior + posterior.T) / 2
         mean[t] = predicted[t] + covariance[t] @ (right[t] - precision[t] @ predicted[t])
     lagged = np.empty((n - 1, k))
     for t in range(n - 2, -1, -1):
+        # The gain is ``P_t Phi S_{t+1}^-1``; solved transposed, since both P and S are symmetric.
         gain = np.linalg.solve(spread[t + 1], ahead[t][:, np.newaxis] * covariance[t]).T
         mean[t] += gain @ (mean[t + 1] - predicted[t + 1])
         covariance[t] += gain @ (covariance[t + 1] - spread[t + 1]) @ gain.T
@@ -90,6 +95,7 @@ def smooth_draws(precision: NDArray, right: NDArray, days: NDArray, time_scale: 
     ahead = np.exp(-np.diff(days)[:, np.newaxis] / time_scale)
     mean = np.empty(right.shape)
     predicted = np.zeros(right.shape)
+    # Gains depend on the precision alone, so the sets share them, and covariances need not be kept.
     gains = np.empty((n, k, k))
     spread = covariance = np.eye(k)
     for t in range(n):
@@ -111,6 +117,8 @@ def fitted_time_scale(smoothed: Smoothed, days: NDArray) -> NDArray:
 
     Irregular time steps are replaced by their median.
     """
+    # Of the expected values, the covariance included: the mean alone is too smooth.
     power = smoothed.mean**2 + np.diagonal(smoothed.covariance, axis1=1, axis2=2)
     correlation = smoothed.lagged.mean(0) / ((power[1:] + power[:-1]) / 2).mean(0)
+    # Bounds keep a scale finite where amplitudes are white or do not change at all.
     return -np.median(np.diff(days)) / np.log(np.clip(correlation, 0.01, 0.9995))

@@ -48,6 +48,7 @@ def outliers(
     space = [d for d in obs.dims if d not in ("time", "variable")]
     whole_images = []
     for array in (obs, mean, sigma, sea):
+        # Medians are of whole images, so an image must lie in one block.
         if array.chunks:
             array = array.chunk({d: -1 for d in space})
         whole_images.append(array)
@@ -60,6 +61,7 @@ def outliers(
         dask="parallelized",
         output_dtypes=[np.float32],
     )
+    # Comparisons with NaN are False, so what could not be tested is accepted.
     suspect = (index >= THRESHOLD).astype(np.int8).transpose(*obs.dims)
     flag = suspect.where(obs.notnull() & sea, np.int8(2)).drop_attrs(deep=False)
     flag.attrs["long_name"] = "suspect observation"
@@ -80,6 +82,7 @@ def outlier_index(
         return np.full(obs.shape, np.nan, np.float32)
     departure = np.abs(np.where(known, obs - mean, np.nan)) / sigma
     eof = np.abs(departure - np.nanmedian(departure)) / _mad(departure)
+    # The outside of the image is no cloud.
     proximity = 3.0 * binary_dilation(~observed & sea, np.ones((3, 3)), border_value=0)
     median = _median_test(np.where(observed, obs, np.nan))
     index = WEIGHTS[0] * eof + WEIGHTS[1] * proximity + WEIGHTS[2] * median
@@ -87,7 +90,9 @@ def outlier_index(
 
 
 def _mad(values: NDArray) -> float:
+    # This factor makes the MAD of normal numbers their standard deviation.
     spread = 1.4826 * float(np.nanmedian(np.abs(values - np.nanmedian(values))))
+    # More than half of the values equal: the distance is then no measure, and counts as 0.
     return spread if spread > 0 else np.inf
 
 
@@ -98,6 +103,7 @@ def _median_test(image: NDArray) -> NDArray:
         for j in range(0, image.shape[1], BOX):
             here = (slice(i, i + BOX), slice(j, j + BOX))
             box = image[max(0, i - BOX) : i + 2 * BOX, max(0, j - BOX) : j + 2 * BOX]
+            # A tile of gaps has no median, and NumPy would warn.
             if np.isfinite(image[here]).any():
                 out[here] = np.abs(image[here] - np.nanmedian(box)) / _mad(box)
     return out

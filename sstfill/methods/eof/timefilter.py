@@ -63,8 +63,10 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
     first = 1.5 * days[0] - 0.5 * days[1]
     last = 1.5 * days[-1] - 0.5 * days[-2]
     width = np.diff(np.concatenate([[first], middle, [last]]))
+    # Divided by the width of the image that receives, so that flux is kept at irregular steps.
     from_before = alpha / step / width[1:]
     from_after = alpha / step / width[:-1]
+    # What goes to the neighbours is missing at the image itself, so that each row adds up to 1.
     own = np.ones(n)
     own[:-1] -= from_after
     own[1:] -= from_before

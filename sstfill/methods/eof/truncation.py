@@ -33,7 +33,6 @@ RELAXATION = 1.7
 Over-relaxation halves the iterations. The exact solver does without, as the reference program does.
 """
 FEWER = 2
-"""How many modes fewer than the best time filter so far has the next one is tried with."""
 SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
 LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
 """Bounds of the sample that modes are counted on.
@@ -107,7 +106,10 @@ class _Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class DineofFit:
-    """Options of the fit; see `sstfill.methods.Dineof`."""
+    """Options of the fit; see `sstfill.methods.Dineof`.
+
+    `fewer` is how many modes fewer than the best time filter so far has the next one is tried with.
+    """
 
     modes: int | Literal["auto"] = "auto"
     max_modes: int = 100
@@ -117,6 +119,7 @@ class DineofFit:
     max_iterations: int = 300
     exact: bool = False
     seed: int = 0
+    fewer: int = FEWER
 
     def __call__(self, matrix: ObservationMatrix, points: NDArray, days: NDArray) -> FittedModes:
         """Fit `matrix`, whose gaps are filled in place.
@@ -127,6 +130,7 @@ class DineofFit:
         assert X.flags.c_contiguous and matrix.observed.flags.c_contiguous, (
             "flat positions need C order"
         )
+        # Withheld points become gaps like any other, until the number of modes is known.
         withheld = _Withheld(points, X.ravel()[points])
         X.ravel()[points] = 0
         # In place, so that there is one mask of the size of the data, not two.
@@ -136,16 +140,20 @@ class DineofFit:
         n = trial.swept.best
         run = self._iteration(deviation)
         decompose = self._decompose(trial.time_filter)
+        # The search has already converged on all pixels with these modes.
         if in_place:
             (cv_error,) = trial.swept.errors_of(n)
         else:
             start(X, missing, trial.swept)
             if isinstance(decompose, Warm):
+                # Amplitudes are of images, so those of the sample start the fit of all pixels.
                 decompose.subspace = trial.swept.modes.V
             modes = run.converge(X, missing, n, decompose)
             cv_error = rmse_at(points, withheld.truth, modes)
         X.ravel()[points] = withheld.truth
         missing.ravel()[points] = False
+        # At least two steps: the first hardly changes the gaps, although observations have come
+        # back.
         modes = run.converge(X, missing, n, decompose, at_least=2)
         np.logical_not(missing, out=matrix.observed)
         done = trial.iterations + run.done
@@ -164,14 +172,17 @@ class DineofFit:
         """
         n, m = X.shape
         size = max(SAMPLE, min(max(SAMPLE_PER_IMAGE * n, LEAST_SAMPLE // n), MOST_SAMPLE // n))
+        # The reference program uses all pixels. A sample that is most of them saves nothing.
         sampled = not self.exact and m > 1.5 * size
         if self.alpha == "auto":
             shortest = np.diff(days).min()
+            # Rounded, so that diagnostics show 0.03 and not 0.030000000000000002.
             alphas = [round(float(alpha * shortest**2), 12) for alpha in ALPHAS]
         else:
             alphas = [float(self.alpha)]
         in_place = not sampled and len(alphas) == 1
         if sampled:
+            # Sorted, for `_at_pixels` searches in them.
             pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
             X, missing, withheld = _at_pixels(pixels, X, missing, withheld)
         best: _Trial | None = None
@@ -184,6 +195,7 @@ class DineofFit:
                 filled = X.copy()
                 start(filled, missing, known)
         for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
+            # Each filter starts from the same filling, of which it gets a copy.
             own = X if in_place else filled.copy()
             rival = None if best is None else best.swept
             trial = self._try(
@@ -193,6 +205,7 @@ class DineofFit:
             if best is None or errors[-1] < self._error(best):
                 best = trial
                 if not self.exact:
+                    # The best filling so far is a better start for the next filter than none.
                     filled, known = own, trial.swept
             if len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]:
                 break  # a stronger filter would do worse still
@@ -225,14 +238,15 @@ class DineofFit:
         decompose = self._decompose(time_filter)
         first = 1
         if known is not None and isinstance(decompose, Warm):
-            first = max(1, known.best - FEWER)
+            # A stronger filter needs about as many modes, so the search does not start from one.
+            first = max(1, known.best - self.fewer)
             decompose.subspace = known.modes.V
         fixed = self.modes != "auto"
         matrix = X, missing, withheld.points, withheld.truth
         swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
         while swept.best == first > 1:
             # the least number that was tried did best: fewer may do better still
-            first = max(1, first - FEWER)
+            first = max(1, first - self.fewer)
             swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
         return _Trial(swept, alpha, time_filter, run.done)
 
@@ -240,6 +254,7 @@ class DineofFit:
         errors = trial.swept.errors
         if self.modes == "auto":
             return min(errors)
+        # With a fixed number of modes only the last was meant.
         return errors[-1]
 
     def _iteration(self, deviation: float) -> Iteration:
@@ -257,6 +272,7 @@ def _at_pixels(
 ) -> tuple[NDArray, NDArray, _Withheld]:
     """Take some pixels, in rising order, of a matrix, its mask and what is withheld of it."""
     time, pixel = np.divmod(withheld.points, X.shape[1])
+    # Beyond the last pixel the search returns its end, which `minimum` takes back into bounds.
     at = np.searchsorted(pixels, pixel)
     inside = pixels[np.minimum(at, pixels.size - 1)] == pixel
     points = time[inside] * pixels.size + at[inside]
@@ -276,8 +292,11 @@ def start(X: NDArray, missing: NDArray, swept: Sweep) -> None:
     """Fill the gaps of `X` in place by a regression of each pixel on the amplitudes of a sample."""
     U, s, V = swept.modes
     (error,) = swept.errors_of(swept.best)
+    # Noise over prior variance: a unit amplitude's pattern values have mean square ``s^2 /
+    # len(U)``.
     ridge = error**2 * len(U) / np.maximum(s.astype(np.float64), 1e-12) ** 2
     ridge = np.maximum(ridge, LEAST_RIDGE)
+    # In place and back again below: a second mask would be a quarter of the data.
     observed = np.logical_not(missing, out=missing)
     for part in regress(X, observed, V, second_moments(V), ridge):
         X[:, part.pixels] += (V @ part.patterns.T) * ~observed[:, part.pixels]

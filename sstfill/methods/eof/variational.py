@@ -95,6 +95,7 @@ class VariationalFit:
         from what is `known` of their amplitudes by an earlier fit.
         """
         count = int(observed.sum())
+        # A sum of squares of many pixels exceeds the digits of single precision.
         power = max(float(np.square(X, dtype=np.float64).sum()), LEAST * count)
         state = known
         # Modes are first separated: time scales of mixed modes would mislead the smoother.
@@ -117,13 +118,16 @@ class VariationalFit:
         Q = np.linalg.qr(rng.standard_normal((len(X), k)).astype(X.dtype))[0]
         for _ in range(4):
             Q = np.linalg.qr(X @ (X.T @ Q))[0]
+        # Largest first, as EOFs are usually numbered.
         order = np.argsort(-np.linalg.norm(X.T @ Q, axis=0))
         amplitudes = Q[:, order] * X.dtype.type(np.sqrt(len(X)))
+        # Some uncertainty from the start, or amplitudes would be taken as exact in the first round.
         spread = np.tile(0.1 * np.eye(k, dtype=X.dtype), (len(X), 1, 1))
         return Posterior(
             amplitudes,
             spread,
             np.full(k, variance / k),
+            # Modes are thought to explain most of the variance; the first rounds correct it.
             0.1 * variance,
             np.full(k, 5 * np.median(np.diff(days))),
             0,
@@ -143,21 +147,24 @@ def _ascend(
     """One round: update the patterns, the noise, the amplitudes, the time scales and the priors."""
     k, dtype = state.amplitudes.shape[1], X.dtype
     rows, columns = upper(k)
+    # Of a packed symmetric matrix the elements off the diagonal count twice.
     twice = np.where(rows == columns, 1, 2).astype(dtype)
     moments = second_moments(state.amplitudes, state.covariance)
     normal = np.zeros((len(X), len(rows)))
     right = np.zeros((len(X), k))
+    # ``E[(x - u c)^2]``, added up without forming the residual: squares, less twice x u c, plus (u
+    # c)^2.
     residual = power
     pattern_power = np.zeros(k)
     for part in regress(X, observed, state.amplitudes, moments, state.noise / state.prior):
         u = part.patterns
-        covariance = dtype.type(state.noise) * part.inverse[:, rows, columns]
-        products = u[:, rows] * u[:, columns] + covariance
+        products = second_moments(u) + dtype.type(state.noise) * part.inverse
         normal += observed[:, part.pixels].astype(dtype) @ products
         right += X[:, part.pixels] @ u
         residual += float((products * part.normal).sum(0, dtype=np.float64) @ twice)
         residual -= 2 * float(np.vdot(u, part.right))
         pattern_power += products[:, rows == columns].sum(0, dtype=np.float64)
+    # Differences of large sums may round to below zero where the modes explain everything.
     noise = max(residual, LEAST_NOISE * power) / count
     smoothed = smooth(unpack(normal, k) / noise, right / noise, days, state.time_scale)
     time_scale = state.time_scale
@@ -167,7 +174,9 @@ def _ascend(
     spread = np.diagonal(smoothed.covariance, axis1=1, axis2=2)
     size = np.sqrt((smoothed.mean**2).mean(0) + spread.mean(0))
     prior = pattern_power / X.shape[1] * size**2
+    # Before modes are separated, a weak one may still grow, and is kept.
     keep = prior > (PRUNE * noise if learn_time else 0)
+    # At least one stays, even in pure noise.
     keep |= prior == prior.max()
     covariance = (smoothed.covariance / size / size[:, np.newaxis])[:, keep][:, :, keep]
     return Posterior(

@@ -16,7 +16,6 @@ from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.interpolation.interpolate import membrane
 
 SAMPLE = 20_000
-"""About how many pixels the means of the images are estimated from."""
 ROUNDS = 15
 """Most iterations between the means of the pixels and those of the images."""
 INDEPENDENT = 30.0
@@ -85,7 +84,12 @@ class Smoothing(NamedTuple):
 
 
 def fit_background(
-    obs: xr.DataArray, sea: xr.DataArray, kind: str, time_part: TimePart | None = None
+    obs: xr.DataArray,
+    sea: xr.DataArray,
+    kind: str,
+    time_part: TimePart | None = None,
+    *,
+    sample: int = SAMPLE,
 ) -> Background:
     """Fit a background to a field ``(time, y, x)``, lazy or not.
 
@@ -98,8 +102,12 @@ def fit_background(
         ``"additive"`` (that and one for each image).
     time_part
         Its part in time, where it is known: from the whole of which `obs` is an excerpt.
+    sample
+        About how many pixels the means of the images are estimated from.
     """
-    level, image = fit_time_part(obs, sea, kind) if time_part is None else time_part
+    if time_part is None:
+        time_part = fit_time_part(obs, sea, kind, sample)
+    level, image = time_part
     at_sea = sea.values.astype(bool)
     sums = _sums if obs.chunks is None else _lazy_sums
     n, total, squares = sums(obs, level + image)
@@ -147,10 +155,12 @@ def plane(n: NDArray[np.integer], total: NDArray[np.float64]) -> NDArray[np.floa
     return np.clip(tilted, means.min(initial=0.0), means.max(initial=0.0))
 
 
-def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
-    """Fit the time part of a background to a sample of the pixels."""
+def fit_time_part(
+    obs: xr.DataArray, sea: xr.DataArray, kind: str, pixels: int = SAMPLE
+) -> TimePart:
+    """Fit the time part of a background to a sample of about so many pixels."""
     at_sea = sea.values.astype(bool)
-    every = max(1, int(np.sqrt(at_sea.sum() / SAMPLE)))
+    every = max(1, int(np.sqrt(at_sea.sum() / pixels)))
     some = {d: slice(None, None, every) for d in sea.dims}
     sample = obs.isel(some).values.astype(np.float64)
     # Lakes and coasts may hold values, which must not shift the means.

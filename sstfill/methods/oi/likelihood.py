@@ -21,12 +21,12 @@ LEAST = 1e-30
 
 
 @compiled(fastmath=FAST)
-def back_substituted(C, n, pivot, b, out):
-    """Solve ``L' out = b`` with the factor in the lower triangle of C, of diagonal 1 / pivot."""
+def back_substituted(U, n, pivot, b, out):
+    """Solve ``U out = b`` with an upper factor of diagonal 1 / pivot."""
     for i in range(n - 1, -1, -1):
-        s = b[i]
-        for k in range(i + 1, n):
-            s -= C[k, i] * out[k]
+        s, right, known = b[i], U[i, i + 1 : n], out[i + 1 : n]
+        for k in range(len(known)):
+            s -= right[k] * known[k]
         out[i] = s * pivot[i]
 
 
@@ -43,9 +43,9 @@ def _add_pairs(P, i, n, weight, kernel, gradient):
             across = (P[1, i] - P[1, j]) ** 2 + (P[2, i] - P[2, j]) ** 2
             y2, x2 = (P[0, i] - P[0, j]) ** 2 * by_north, across * by_east
             late = abs(P[3, i] - P[3, j]) * by_day
-            strength = weight[j] * variance
-            of_variance += strength * correlation(shape[k], y2 + x2, late)
-            in_space, in_time = slopes(shape[k], y2 + x2, late)
+            strength, far = weight[j] * variance, np.sqrt(y2 + x2)
+            of_variance += strength * correlation(shape[k], far, late)
+            in_space, in_time = slopes(shape[k], far, late)
             of_y += strength * in_space * y2
             of_x += strength * in_space * x2
             of_time += strength * in_time
@@ -56,14 +56,13 @@ def _add_pairs(P, i, n, weight, kernel, gradient):
 
 
 @compiled(inline="always")
-def slopes(shape, square, late):
-    """Derivatives of the correlation at a squared scaled distance and a scaled lag by the logarithm
-    of the scales: in space, for each unit of the square, and in time.
+def slopes(shape, far, late):
+    """Derivatives of the correlation at a scaled distance and a scaled lag by the logarithm of the
+    scales: in space, for each unit of the squared distance, and in time.
     """
     if shape == GAUSS:
-        close = decayed(square + late * late)
+        close = decayed(far * far + late * late)
         return 2 * close, 2 * late * late * close
-    far = np.sqrt(square)
     close = decayed(far + late)
     if shape == EXPONENTIAL:
         return close / max(far, LEAST), late * close
@@ -85,7 +84,7 @@ def log_scores(values, targets, truth, tiles, space, kernel):
     """
     most = tiles.neighbours.shape[1]
     work = workspace(most, 1)
-    C, P, channel, pivot, z = work.C, work.P, work.channel, work.pivot, work.z
+    U, P, channel, pivot = work.U, work.P, work.channel, work.pivot
     cross, noise = kernel.cross, kernel.noise
     w, a, pair = np.empty(most), np.empty(most), np.empty(most)
     gradient = np.zeros((len(kernel.scales), 4))
@@ -99,8 +98,8 @@ def log_scores(values, targets, truth, tiles, space, kernel):
         by_mean, by_spread = miss / spread, 0.5 * (1 - miss * miss / spread) / spread
         # w are the weights of the observations, a the solution for their values: by the chain
         # rule, each covariance C_jk counts with a product of these
-        back_substituted(C, n, pivot, C[n], w)
-        back_substituted(C, n, pivot, z, a)
+        back_substituted(U, n, pivot, U[:, n], w)
+        back_substituted(U, n, pivot, U[:, n + 1], a)
         diagonal += by_spread * own
         by_noise += by_spread * noise
         for j in range(n):

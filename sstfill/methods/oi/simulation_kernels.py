@@ -81,14 +81,14 @@ def solve_and_draw(values, targets, tiles, space, kernel, draws, row):
             c, t, y, x = tiles.neighbours[tile, i]
             solved[i] = draws[row[c, t, y, x]]
             for k in range(i):
-                _subtract(solved[i], work.C[i, k], solved[k])
+                _subtract(solved[i], work.U[k, i], solved[k])
             solved[i] *= work.pivot[i]
         for j in range(len(rows)):
             mean[rows[j]], variance[rows[j]] = work.mean[j], work.variance[j]
             c, t, y, x = targets[rows[j]]
             own = draws[row[c, t, y, x]]
             for k in range(n):
-                _subtract(own, work.C[n + j, k], solved[k])
+                _subtract(own, work.U[k, n + j], solved[k])
     return mean, variance
 
 

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sstfill.methods.common.cholesky_kernels import FAST, factorise, padded
 from sstfill.methods.common.jit import compiled
 from sstfill.methods.oi.covariance import SHAPES
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}
-"""Fast-math flags; not "nnan", for NaN marks the gaps."""
 EXPONENTIAL = list(SHAPES).index("exponential")
 GAUSS = list(SHAPES).index("gauss")
 """Numbers of two shapes; the third is "matern"."""
@@ -26,6 +25,8 @@ SHARE = 8
 """Each quadrant around a tile has at least one in so many of its neighbours, if there are."""
 FLOOR = 1e-9
 """Least pivot, as a fraction of the variance: below it an observation is left out."""
+ROUNDING = 1e-12
+"""Ratios that differ by less are equal."""
 
 
 class Space(NamedTuple):
@@ -263,62 +264,47 @@ def decayed(x):
 
 
 @compiled(inline="always")
-def correlation(shape, square, late):
-    """Correlation of a shape at a scaled distance, squared, and a scaled lag: see
+def correlation(shape, far, late):
+    """Correlation of a shape at a scaled distance and a scaled lag: see
     `sstfill.methods.oi.covariance.Covariance.arrays`.
     """
     if shape == GAUSS:
-        return decayed(square + late * late)
-    far = np.sqrt(square)
+        return decayed(far * far + late * late)
     if shape == EXPONENTIAL:
         return decayed(far + late)
     return (1 + far) * (1 + late) * decayed(far + late)
 
 
 @compiled(fastmath=FAST)
-def covariances(P, channel, n, m, kernel, C):
-    """Fill C, in its lower triangle, with covariances of `n` observations and, below, of `m`
-    targets with these.
+def covariances(P, channel, n, m, kernel, U, far):
+    """Fill rows of U from the diagonal on with covariances of each of `n` observations with those
+    after it and with `m` targets; `far` keeps their distances.
     """
     scales, shape, noise, cross = kernel
-    for i in range(n + m):
-        C[i, : min(i, n)] = 0.0
+    for i in range(n):
+        # slices that begin at 0: of such loops the compiler makes vector code
+        row, day = U[i, i : n + m], P[3, i : n + m]
+        north, east, up = P[0, i : n + m], P[1, i : n + m], P[2, i : n + m]
+        measured = 0
+        row[:] = 0.0
         for k in range(len(scales)):
             variance, by_north, by_east, by_day = scales[k]
-            for j in range(min(i, n)):
-                across = (P[1, i] - P[1, j]) ** 2 + (P[2, i] - P[2, j]) ** 2
-                square = (P[0, i] - P[0, j]) ** 2 * by_north + across * by_east
-                late = abs(P[3, i] - P[3, j]) * by_day
-                C[i, j] += variance * correlation(shape[k], square, late)
+            kind = shape[k]
+            # components that stretch both axes alike share their distances, and the roots
+            ratio = by_north * scales[measured, 2] / (by_east * scales[measured, 1])
+            if k == 0 or abs(ratio - 1) > ROUNDING:
+                measured = k
+                for j in range(len(row)):
+                    across = (east[j] - east[0]) ** 2 + (up[j] - up[0]) ** 2
+                    far[j] = np.sqrt((north[j] - north[0]) ** 2 * by_north + across * by_east)
+            longer = np.sqrt(by_north / scales[measured, 1])
+            for j in range(len(row)):
+                late = abs(day[j] - day[0]) * by_day
+                row[j] += variance * correlation(kind, longer * far[j], late)
         if len(cross) > 1:
-            for j in range(min(i, n)):
-                C[i, j] *= cross[channel[i], channel[j]]
-        if i < n:
-            C[i, i] = scales[:, 0].sum() * cross[channel[i], channel[i]] + noise
-
-
-@compiled(fastmath=FAST)
-def factorise(C, n, m, y, noise, pivot, z):
-    """Factorise C in place (Cholesky), with the rows of `m` targets; solve for the values `y`.
-
-    Without rounding no pivot would be less than the noise, since a covariance has no negative
-    eigenvalue.
-    """
-    least = max(0.5 * noise, FLOOR * C[0, 0]) if n else 0.0
-    for i in range(n + m):
-        for j in range(min(i, n)):
-            s = C[i, j]
-            for k in range(j):
-                s -= C[i, k] * C[j, k]
-            C[i, j] = s * pivot[j]
-        if i < n:
-            s, v = C[i, i], y[i]
-            for k in range(i):
-                s -= C[i, k] * C[i, k]
-                v -= C[i, k] * z[k]
-            # an observation that adds nothing to those before it is left out
-            pivot[i] = 1 / np.sqrt(s) if s > least else 0.0
-            z[i] = v * pivot[i]
+            for j in range(len(row)):
+                row[j] *= cross[channel[i], channel[i + j]]
+        row[0] = scales[:, 0].sum() * cross[channel[i], channel[i]] + noise
 
 
 @compiled()
@@ -361,24 +347,26 @@ class Workspace(NamedTuple):
 
     Attributes
     ----------
-    C
-        Covariances, then their factor, of the observations and, last, the targets.
+    U
+        Covariances of the observations with each other and the targets, and last the values of the
+        observations; then the upper factor, and the forward solutions for targets and values.
     P
         Places: north, east, up and day, ``(4, observation + target)``.
-    channel, y
-        Channel and value of each observation.
-    pivot, z
-        Reciprocal pivots, and the values after the forward solve.
+    far
+        Distances, ``(observation + target,)``.
+    channel
+        Of each observation and target.
+    pivot
+        Reciprocal pivots.
     mean, variance
         Of the posterior at each target.
     """
 
-    C: NDArray[np.float64]
+    U: NDArray[np.float64]
     P: NDArray[np.float64]
+    far: NDArray[np.float64]
     channel: NDArray[np.int64]
-    y: NDArray[np.float64]
     pivot: NDArray[np.float64]
-    z: NDArray[np.float64]
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
 
@@ -387,9 +375,17 @@ class Workspace(NamedTuple):
 def workspace(most, targets):
     """Arrays for at most so many observations and targets of a tile."""
     every = most + targets
-    C, P, channel = np.empty((every, most)), np.empty((4, every)), np.zeros(every, np.int64)
-    y, pivot, z = np.empty(most), np.empty(most), np.empty(most)
-    return Workspace(C, P, channel, y, pivot, z, np.empty(targets), np.empty(targets))
+    U = np.zeros((most, padded(every + 1)))
+    P, far, channel = np.empty((4, every)), np.empty(every), np.zeros(every, np.int64)
+    return Workspace(U, P, far, channel, np.empty(most), np.empty(targets), np.empty(targets))
+
+
+@compiled(fastmath=FAST)
+def _add_explained(solved, value, mean, explained):
+    """Add what one observation tells of each target, from its row of the forward solutions."""
+    for j in range(len(solved)):
+        mean[j] += solved[j] * value
+        explained[j] += solved[j] * solved[j]
 
 
 @compiled()
@@ -402,26 +398,28 @@ def posterior(values, targets, tiles, tile, space, kernel, work):
     rows
         Of `targets`, in the order of the results.
     """
-    C, P, channel, y, pivot, z, mean, variance = work
+    U, P, far, channel, pivot, mean, variance = work
     corner, neighbours, n = tiles.corner[tile], tiles.neighbours[tile], tiles.known[tile]
     rows = tiles.members[tile][tiles.members[tile] >= 0]
-    origin = tiles.origin[tile]
+    origin, m = tiles.origin[tile], len(rows)
     for j in range(n):
         place(P, j, neighbours[j], origin, space)
         c, t, row, column = neighbours[j]
-        channel[j], y[j] = c, values[c, t, row, column]
-    for j in range(len(rows)):
+        channel[j], U[j, n + m] = c, values[c, t, row, column]
+    for j in range(m):
         place(P, n + j, targets[rows[j]], origin, space)
         channel[n + j] = corner[0]
-    covariances(P, channel, n, len(rows), kernel, C)
-    factorise(C, n, len(rows), y, kernel.noise, pivot, z)
+    covariances(P, channel, n, m, kernel, U, far)
+    # Without rounding no pivot would be less than the noise, since a covariance has no negative
+    # eigenvalue.
+    least = max(0.5 * kernel.noise, FLOOR * U[0, 0]) if n else 0.0
+    factorise(U, n, padded(n + m + 1), least, pivot)
+    mean[:m], variance[:m] = 0.0, 0.0
+    for i in range(n):
+        _add_explained(U[i, n : n + m], U[i, n + m], mean, variance)
     prior = kernel.scales[:, 0].sum() * kernel.cross[corner[0], corner[0]]
-    for j in range(len(rows)):
-        found, explained = 0.0, 0.0
-        for k in range(n):
-            found += C[n + j, k] * z[k]
-            explained += C[n + j, k] * C[n + j, k]
-        mean[j], variance[j] = found, max(prior - explained, 0.0)
+    for j in range(m):
+        variance[j] = max(prior - variance[j], 0.0)
     return rows
 
 

@@ -14,7 +14,7 @@ import tenacity
 
 T = TypeVar("T")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 20.0  # seconds
+LONGEST_PAUSE = 20.0  # seconds
 
 
 class Deadline:
@@ -25,15 +25,15 @@ class Deadline:
     seconds
         From now on.
     first_pause
-        Seconds between the first two attempts, by default `FIRST_PAUSE`.
+        Seconds between the first two attempts.
 
     >>> Deadline(60).left > 59
     True
     """
 
-    def __init__(self, seconds: float, *, first_pause: float | None = None) -> None:
+    def __init__(self, seconds: float, *, first_pause: float = 0.25) -> None:
         self._end = time.monotonic() + seconds
-        self._first_pause = FIRST_PAUSE if first_pause is None else first_pause
+        self._first_pause = first_pause
 
     @property
     def left(self) -> float:

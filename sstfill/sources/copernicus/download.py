@@ -27,9 +27,8 @@ from sstfill.io.untrusted.documents import checked, parse_json
 from sstfill.progress import track
 from sstfill.sources import store
 from sstfill.sources.copernicus import job as jobs
-from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
-from sstfill.sources.copernicus.audit.layout import Box, ServiceLayout
-from sstfill.sources.copernicus.audit.masks import learn_stored
+from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit, ServiceLayout
+from sstfill.sources.copernicus.audit.masks import Box, learn_stored
 from sstfill.sources.copernicus.client import open_client_dataset, other_service
 from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.grid_checks import check_same, ready
@@ -211,6 +210,8 @@ def _fetch_part(
         _others(part, target, opener),
         request.absent,
         stored,
+        # fixed, where those after failures double: so it begins longer
+        pause=2 * request.pause,
     )
     boxes = part.windows.boxes()
     learn_stored(audit.masks, path, boxes, ledger.done, part.begin)
@@ -266,7 +267,8 @@ def _layout(source: xr.Dataset, part: DownloadPart, reads: Reads | None) -> Serv
                 raise
 
         try:
-            return Deadline(part.request.timeout).attempts(may_pass, most=ATTEMPTS)(attempt)
+            deadline = Deadline(part.request.timeout, first_pause=part.request.pause)
+            return deadline.attempts(may_pass, most=ATTEMPTS)(attempt)
         except (SstfillError, *OURS):
             raise
         except Exception as error:  # of the network, of the libraries that decode what came

@@ -31,6 +31,8 @@ class Reads:
     ----------
     seconds
         How long each chunk may be asked for.
+    pause
+        Seconds before it is asked for again the first time.
 
     Attributes
     ----------
@@ -44,8 +46,9 @@ class Reads:
         Held while the client's session is made.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, pause: float = 0.25) -> None:
         self.seconds = seconds
+        self.pause = pause
         self.came: set[str] = set()
         self.refused: set[str] = set()
         self.ask: Callable[[str], bool] | None = None
@@ -180,7 +183,8 @@ def _recording(original: Any) -> Any:
         def with_retries(self, fn: Callable[[], Any]) -> Any:
             if self._reads is None:
                 return super().with_retries(fn)
-            return Deadline(self._reads.seconds).attempts(stopped=self._reads.stop)(fn)
+            deadline = Deadline(self._reads.seconds, first_pause=self._reads.pause)
+            return deadline.attempts(stopped=self._reads.stop)(fn)
 
         def has(self, key: str) -> bool:
             """Whether the service has this key now; `ReadError` if it does not answer."""

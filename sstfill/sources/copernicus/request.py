@@ -22,6 +22,7 @@ NOT_IDENTITY = (
     "clip_end",
     "service",
     "timeout",
+    "pause",
     "absent",
     "revisit",
 )
@@ -31,7 +32,7 @@ NOT_IDENTITY = (
 class CopernicusRequest:
     """A box and a period of one dataset.
 
-    All options except the last four are arguments of ``copernicusmarine.open_dataset``.
+    All options except the last five are arguments of ``copernicusmarine.open_dataset``.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ class CopernicusRequest:
         otherwise. Implied by a relative end.
     timeout
         Seconds without any answer after which the download gives up.
+    pause
+        Seconds before a request that failed is made again; it doubles at each failure, up to 20 s.
     absent
         What to do about chunks that the service does not have: they are empty at the source, or
         lost. ``"check"`` compares with the service's other layout, ``"refuse"`` takes each for
@@ -85,11 +88,13 @@ class CopernicusRequest:
     service: str | None = None
     clip_end: bool = False
     timeout: float = 300.0
+    pause: float = 0.25
     absent: Literal["check", "refuse", "accept"] = "check"
     revisit: str | None = None
 
     def __post_init__(self) -> None:
         check_number("timeout", self.timeout, 0, above=True)
+        check_number("pause", self.pause, 0, above=True)
         check_choice("absent", self.absent, ("check", "refuse", "accept"))
         if self.revisit is not None:
             span(self.revisit)
@@ -150,7 +155,7 @@ class CopernicusRequest:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             # what the client has no argument for
-            ours = f.name in ("clip_end", "timeout", "absent", "revisit")
+            ours = f.name in ("clip_end", "timeout", "pause", "absent", "revisit")
             if not ours and value not in (None, ()):
                 arguments[f.name] = value
         if self.variables:

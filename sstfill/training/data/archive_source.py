@@ -77,6 +77,7 @@ class ArchivePart:
         shape = self.windows.shape
         if adversarial and self.windows.truth is None:
             return self.clouds.draw(shape, rng)
+        # With the truth at hand true sequences are compared with completed ones, without occlusion.
         return np.ones(shape, bool)
 
 
@@ -184,6 +185,7 @@ def known_values(window: TrainingWindow, observed: Bools, withheld: Bools) -> ND
 
     Where no truth is given the withheld values are the observations.
     """
+    # Observed values stay as they were observed, noise included, also where the truth is known.
     target = window.obs if window.truth is None else window.truth
     values = np.where(withheld, target.values, np.nan)
     return np.where(observed, window.obs.values, values)
@@ -242,6 +244,7 @@ class FirstGuessSource:
 
     def traits(self) -> list[list[float]]:
         """Range of each trait over the training sequences."""
+        # Of the training alone: outside these ranges a network has not been tried.
         rows = np.array([self._arrays("training", k)["traits"] for k in range(self.clips)])
         return np.stack([rows.min(0), rows.max(0)], 1).tolist()
 

@@ -61,6 +61,7 @@ def compute_inputs(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: i
     scatter = guesses.background.scatter
     at_sea = sea.values.astype(bool)
     seen = channels(obs.values, at_sea, fields, level, scatter, guesses.features)
+    # As `sstfill.methods.gan` scales what it fills; both must do the same.
     scale = SPREADS * scatter
     values = ((known - level) / scale).astype(np.float32)
     guess = ((fields["oi"] - level) / scale).astype(np.float32)
@@ -118,7 +119,9 @@ def augment(arrays: Arrays, rng: np.random.Generator) -> Arrays:
     """Rotate a sequence, mirror it, and change the sign of its anomalies, each at random."""
     turns = int(rng.integers(4))
     mirror = bool(rng.integers(2))
+    # Eddies are as often warm as cold, so an anomaly of the other sign is as likely.
     sign = float(rng.choice([-1, 1]))
+    # Errors, distances and masks have no sign to change.
     signed = np.isin(CHANNELS, SIGNED)[:, np.newaxis, np.newaxis, np.newaxis]
     changed = arrays | {
         "values": sign * arrays["values"],
@@ -126,6 +129,7 @@ def augment(arrays: Arrays, rng: np.random.Generator) -> Arrays:
         "channels": np.where(signed, sign * arrays["channels"], arrays["channels"]),
     }
     for name, array in changed.items():
+        # Traits are of the whole sequence.
         if array.ndim < 2:
             continue
         # so that the network learns no direction of this archive

@@ -102,11 +102,13 @@ class SegmentPlan:
         """Size of a box: part of a chunk, a chunk, or chunks that `most_windows` windows fill."""
         room = [stop - start for start, stop in self.spans]
         chunk = [max(sizes) for sizes in self.chunks]
+        # A chunk is read whole anyway, so a box begins as large as one.
         extent = [min(pair) for pair in zip(chunk, room, strict=True)]
         while self._covered(extent) > self.pixels and max(extent) > 1:
             # halve the dim that is longest in units of the window
             k = max(range(3), key=lambda k: (extent[k] > 1, extent[k] / self.shape[k]))
             extent[k] = -(-extent[k] // 2)
+        # Small chunks are put together until reading is worth its windows.
         enough = min(self.pixels, self.most_windows * math.prod(self.shape))
         while (larger := self._grown(extent, chunk, room, enough)) is not None:
             extent = larger
@@ -152,6 +154,7 @@ def interleave(groups: Iterator[Iterator[T]], rng: Rng) -> Iterator[T]:
     >>> sorted(interleave(iter([iter("ab"), iter("c")]), np.random.default_rng(0)))
     ['a', 'b', 'c']
     """
+    # From several at a time, for windows of one segment resemble each other.
     in_use = list(islice(groups, IN_USE))
     while in_use:
         k = int(rng.integers(len(in_use)))
@@ -171,21 +174,28 @@ def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingW
     places = []
     for box in boxes:
         places.append(np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start))
-    useless = 0
+    # Segments in which no window was found since the last one was, and how often.
+    in_vain: set[int] = set()
+    failures = 0
     for k in endless_permutations(len(boxes), rng):
-        if useless == min(len(boxes), windows.tries):
+        if len(in_vain) == min(len(boxes), windows.tries):
             break
         # in proportion to the places of the box, on average
         count = int(plan.windows_per_segment() * places[k] / max(places) + rng.random())
         if not count:
-            useless = 0
-            continue
+            # A box of few places is mostly passed over, unless the others have nothing to offer:
+            # an archive without any window must be told so, not be read for ever.
+            if failures < len(boxes):
+                continue
+            count = 1
         segment = Segment.read(windows, boxes[k])
         starts = segment.draw(enough_sea, count, rng)
         if not starts:
-            useless += 1
+            in_vain.add(k)
+            failures += 1
             continue
-        useless = 0
+        in_vain.clear()
+        failures = 0
         yield map(segment.window, starts)
     raise windows.none_found()
 
@@ -248,6 +258,7 @@ class Segment:
 
     def draw(self, enough_sea: NDArray[np.bool_], count: int, rng: Rng) -> list[Box]:
         """Draw `count` places with enough sea, and return those with enough observations."""
+        # Places count from the corner of the segment, which is that of its box.
         rows, columns = np.nonzero(enough_sea[self.box.y, self.box.x])
         dates = rng.integers(self.box.t.stop - self.box.t.start, size=count)
         chosen = rng.integers(len(rows), size=count)
@@ -271,14 +282,16 @@ class Segment:
         return TrainingWindow(self.obs[t, y, x].where(sea), sea, truth)
 
 
-def _enough_sea(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Whether a window that begins at a pixel has enough sea."""
+def _enough_sea(
+    sea: NDArray[np.bool_], size: tuple[int, int], band: int = BAND
+) -> NDArray[np.bool_]:
+    """Whether a window that begins at a pixel has enough sea; counted in bands of so many rows."""
     height, width = size
-    bands = range(0, len(sea) - height + 1, BAND)
+    bands = range(0, len(sea) - height + 1, band)
     enough = []
     for first in bands:
         # sums along rows, then along columns: a box sum in two passes, whatever its size
-        down = _sums(sea[first : first + BAND + height - 1], height)
+        down = _sums(sea[first : first + band + height - 1], height)
         counts = _sums(down.T, width).T
         enough.append(counts >= LEAST_SEA * height * width)
     return np.concatenate(enough)

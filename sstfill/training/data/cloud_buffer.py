@@ -69,10 +69,12 @@ def _segments(
             break
         t, y, x = boxes[k].around(plan.shape)
         at_sea = sea[y, x]
+        # Known from the mask in memory, so nothing is read.
         if at_sea.mean() < LEAST_SEA:
             useless += 1
             continue
         seen = np.asarray(series[t, y, x])[:, at_sea]
+        # A mask that hides nothing, or all, trains nothing.
         if seen.all() or not seen.any():
             useless += 1
             continue
@@ -86,6 +88,7 @@ def _segments(
 def _plan(series: xr.DataArray, shape: Shape, stride: int, limits: MemoryLimits) -> SegmentPlan:
     frames, height, width = shape
     images, rows, columns = series.shape
+    # Masks are `stride` images apart, so a window of them spans more of the archive.
     covered = (min(stride * max(frames - 1, 1) + 1, images), min(height, rows), min(width, columns))
     spans = tuple((0, n - m + 1) for n, m in zip(series.shape, covered, strict=True))
     pixels = limits.segment // BYTES

@@ -57,6 +57,7 @@ class OceanSource:
         del number
         for ocean in rng.choice(self._training, self.samples):
             own = np.random.default_rng(rng.integers(2**63))
+            # An ocean with next to nothing to see is kept as an empty file.
             if arrays := self._arrays(int(ocean)):
                 yield cache.to_sample(cache.augment(arrays, own))
 

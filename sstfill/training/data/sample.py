@@ -52,6 +52,7 @@ class Sample(NamedTuple):
 
     def to(self, device: torch.device) -> Sample:
         """Copy to a device."""
+        # Copies that do not wait for each other.
         return Sample._make(tensor.to(device, non_blocking=True) for tensor in self)
 
 
@@ -124,6 +125,7 @@ class Batches:
             # a sequence of sequences makes only those that are asked for
             self._own = (stream[k] for k in range(rank, len(stream), processes))
         else:
+            # A generator has to make the others' sequences, too: they share its random numbers.
             self._own = islice(stream, rank, None, processes)
 
     def __iter__(self) -> Iterator[Sample]:
@@ -152,6 +154,7 @@ def usable(sample: Sample, *, needs_withheld: bool) -> bool:
     Something is observed, everything is finite and, if `needs_withheld`, something is withheld.
     """
     known = sample.observed | sample.withheld
+    # Elsewhere values are 0 by convention and not looked at.
     for part in (sample.values[known], sample.channels, sample.guess, sample.error):
         if not bool(part.isfinite().all()):
             return False

@@ -61,6 +61,7 @@ class TrainingField:
         if isinstance(truth, str):
             if truth not in ds:
                 raise unknown("variable", truth, map(str, ds.data_vars))
+            # Taken out, or it would count as a second field that could be trained on.
             truth, ds = ds[truth], ds.drop_vars(truth)
         ds = located(ds)
         name = pick_field(ds, variable)
@@ -68,6 +69,7 @@ class TrainingField:
         # what an earlier fill estimated is no observation to learn from
         field = grid.standardise(unfilled(ds, name)[name])
         survey = gaps.survey(field)
+        # Without the field itself, which is no mask.
         given = sea if sea is not None else find_sea(ds.drop_vars(name))
         if given is not None:
             mask = sea_mask(field, given).compute()
@@ -106,6 +108,7 @@ class TrainingField:
 
 
 def _check(name: str, survey: xr.Dataset, sea: xr.DataArray) -> None:
+    # An infinite value would make the scale of all others 0, and no error says so.
     if infinite := int(survey.infinite):
         raise InputError(
             f"{name!r} holds {infinite} infinite values; make them missing: "

@@ -73,6 +73,7 @@ def longest_sequence(images: int) -> int:
     >>> longest_sequence(100)
     31
     """
+    # One of three for validation, two for training, which needs more than one place to begin.
     return max(1, (images - gap(images)) // 3)
 
 
@@ -87,6 +88,7 @@ def split_in_time(images: int, frames: int) -> Blocks:
     >>> split_in_time(100, 24)
     Blocks(training=slice(0, 71, None), validation=slice(76, 100, None))
     """
+    # At least one whole sequence must fit into the block.
     kept = max(frames, images // VALIDATED)
     trained = images - kept - gap(images)
     if trained < frames:
@@ -98,6 +100,7 @@ def split_in_time(images: int, frames: int) -> Blocks:
             f"{images} images are too few to train and validate on sequences of {frames}; "
             f"give {shorter}a longer archive"
         )
+    # The latest images validate: a network is used on dates after those it learnt from.
     return Blocks(slice(0, trained), slice(images - kept, images))
 
 

@@ -96,10 +96,12 @@ class Adversary(nn.Module):
         if not self.masks:
             shown = occlude(values, seen, self.fill)
             return shown, shown
+        # With a mask beside it the value is of no matter, and 0 is the mean.
         shown = occlude(values, seen, 0.0)
         frames = torch.cat([shown, seen.to(shown.dtype)], 1)  # b 2c t y x
         if not self.differences:
             return frames, frames
+        # A difference to an occluded frame would show the cloud, not the sea.
         both = seen[:, :, 1:] & seen[:, :, :-1]
         changes = torch.where(both, shown.diff(dim=2), 0.0)
         return frames, torch.cat([changes, both.to(shown.dtype)], 1)  # b 2c t-1 y x

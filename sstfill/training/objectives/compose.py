@@ -42,6 +42,7 @@ class Objective:
         for weight, term in self.terms:
             loss = term(completed, sample)
             weighted.append(weight * loss)
+            # The log keeps numbers, not the graphs that they came from.
             by_name[term.name] = loss.detach()
         return torch.stack(weighted).sum(), by_name
 
@@ -71,6 +72,7 @@ def compose(
     if objective not in _PIXEL_TERMS:
         raise unknown("objective", objective, _PIXEL_TERMS)
     pixel = _PIXEL_TERMS[objective]
+    # A pixel term alone: no discriminators are drawn.
     if pixel is not None and objective in PIXEL:
         return Objective(((1.0, pixel),))
     adversary = Adversary(

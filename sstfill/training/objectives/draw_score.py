@@ -84,8 +84,10 @@ def to_unit_spread(network: nn.Module, source: SampleSource) -> None:
             estimate, error, *draws = completed.drawn
             for draw in draws:
                 apart = ((draw - estimate) / error)[batch.withheld]
+                # In double: a sum of millions of squares.
                 squares += float(apart.double().square().sum())
                 count += apart.numel()
+    # The last layer is linear, so that all that is drawn scales by its weights.
     leave = network.drawing.leave
     for weight in leave.parameters():
         weight.div_(math.sqrt(squares / count))
@@ -101,6 +103,7 @@ def functionals(
     estimate, error, first, second = completed.drawn
     mask = sample.withheld.to(error.dtype)
     size = error * mask
+    # All three are taken through the same means and differences together.
     parts = torch.stack(
         [(first - estimate) * mask, (second - estimate) * mask, (sample.values - estimate) * mask]
     )  # 3 b c t y x

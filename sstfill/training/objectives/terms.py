@@ -40,6 +40,8 @@ class WithheldTerm:
         """Compute the loss over withheld pixels."""
         if completed.log_scale is None:
             return masked_l1(completed.values, sample.values, sample.withheld)
+        # A Laplace distribution, for errors at withheld pixels have tails heavier than a
+        # Gaussian's.
         likelihood = laplace_nll(
             completed.values, completed.log_scale, sample.values, sample.withheld
         )

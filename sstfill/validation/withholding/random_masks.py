@@ -64,9 +64,12 @@ def hide_at_random(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
     gaps, _ = seen.distances(seen.observed, some(in_part, *SAMPLE, rng))
     # Masks as small as specks would never hide enough.
     sizes = np.maximum(sizes, round(wanted / seen.observed.sum() * seen.sea.sum()))
+    # By distance alone: how long a mask lasts is that of a gap by construction.
     edges = (class_edges(gaps), np.empty(0))
     like = histogram((gaps, np.zeros(gaps.size)), edges)
     best, alike = SCALES[0], -1.0
+    # One scale beyond the size of the image is enough: under larger ones it is a slope all the
+    # same.
     for scale in SCALES[: 1 + np.searchsorted(SCALES, max(seen.sea.shape))]:
         drawn = _draw(seen, wanted, scale, sizes, TRIAL, rng)
         left = seen.observed & ~drawn.hidden
@@ -88,8 +91,10 @@ def _draw(
         image, place = seen.draw_gap(rng)
         times, _ = seen.laid(seen.run(image, place), image, seen.other_image(image, rng))
         field = spectrum.field(rng, (rows, columns), scale=scale, slope=SLOPE)
+        # The threshold above which as many sea pixels lie as a gap of the series has.
         high = np.sort(field[seen.sea])[-rng.choice(sizes)]
         mask = cloudy & (field >= high)
+        # The mask stands still for as many dates as the gap lasts.
         cloud = np.broadcast_to(mask, (times.stop - times.start, *mask.shape))
         hiding.add(hiding.trimmed(cloud, times, hiding.left, rng), times)
         if not hiding.left:

@@ -57,6 +57,7 @@ class Resemblance:
         ratio = np.ones_like(self.gaps)
         np.divide(self.gaps, self.withheld, out=ratio, where=self.withheld > 0)
         weight = ratio.clip(*CLIP)[places((distance, lag), self.edges)]
+        # Of mean 1, for weights of several variables are used side by side.
         return weight / weight.mean()
 
     def summary(self) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def class_edges(values: NDArray) -> NDArray:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return np.empty(0)
+    # "higher" takes a distance that occurs, so that equal distances fall into one class.
     edges = np.quantile(finite, np.arange(1, CLASSES) / CLASSES, method="higher")
     # An edge at the largest value would leave nothing above it.
     return np.unique(edges[edges < finite.max()])

@@ -80,6 +80,7 @@ def withheld_runs(
 def _donors(seen: Sightings) -> int:
     """Count the images that have gaps, but not only gaps."""
     missing = np.count_nonzero(seen.gaps, axis=(1, 2, 3))
+    # Of the sea of all variables: gaps and observations together are the sea.
     cover = missing / (missing + np.count_nonzero(seen.observed, axis=(1, 2, 3)))
     return int(np.count_nonzero((cover >= LEAST_COVER) & (cover < 1)))
 
@@ -91,6 +92,7 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
     edges = (class_edges(gaps[0]), class_edges(gaps[1]))
     like = histogram(gaps, edges)
     so_far = np.zeros_like(like)
+    # What is still observed, kept beside `hiding` so that a candidate can be tried on it.
     left = seen.observed.copy()
     for number in range(MOST):
         best, alike = None, -1.0
@@ -98,6 +100,7 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
             image, place = seen.draw_gap(rng)
             run, gap = _donor(seen, image, place, rng)
             times, sources = seen.laid(run, image, seen.other_image(image, rng))
+            # No more than is still wanted, and not all of it under one cloud.
             most = min(hiding.left, max(1, wanted // PIECES))
             cloud = hiding.trimmed(gap[sources], times, most, rng)
             size = np.count_nonzero(cloud)
@@ -107,6 +110,7 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
             left[times] ^= cloud  # for this look only: all of it is left so far
             found = seen.distances(left, (t + times.start, *rest))
             left[times] |= cloud
+            # Judged with all that is hidden already, so that runs make up for each other.
             total = so_far + size * histogram(found, edges)
             value = overlap(like, total / total.sum())
             if value > alike:
@@ -115,6 +119,8 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
             cloud, times, so_far = best
             hiding.add(cloud, times)
             left[times] ^= cloud
+        # Extrapolated to all the draws: a series whose gaps hardly overlap its data is given up
+        # early.
         done = wanted - hiding.left
         hopeless = number >= HOPELESS and done / (number + 1) * MOST < wanted / 2
         if hiding.left <= 0 or hopeless:

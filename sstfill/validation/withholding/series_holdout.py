@@ -108,6 +108,7 @@ class SeriesHoldout:
         hidden = hide(seen, sea, seed, fraction)
         scored, part = hidden, most / max(int(hidden.sum()), 1)
         if part < 1:
+            # One number for each pixel of the grid, so that the draw does not depend on the chunks.
             drawn = np.random.default_rng(seed).random(hidden.shape, np.float32) < part
             scored = hidden.copy(data=hidden.values & drawn)
         left = seen & ~hidden
@@ -121,6 +122,7 @@ class SeriesHoldout:
         weight, resemblance = np.ones(distance.size), {}
         for number, name in enumerate(variables(obs)):
             here, like = layer == number, pixels[1] == number
+            # A variable without gaps has nothing that its withheld pixels could resemble.
             if here.any() and like.any():
                 alike = Resemblance.of((far[like], late[like]), (distance[here], lag[here]))
                 weight[here] = alike.weights(distance[here], lag[here])
@@ -150,10 +152,13 @@ class SeriesHoldout:
         """
         order = ("time", *(d for d in self.scored.dims if d != "time"))
         scored = self.scored.transpose(*order).values
+        # Half the side of the window: its surroundings take the other half, a quarter on either
+        # side.
         share = min(1.0, np.sqrt(values / self.size)) / 2
         height = int(np.ceil(share * scored.shape[-2]))
         width = int(np.ceil(share * scored.shape[-1]))
         counts = scored.reshape(-1, *scored.shape[-2:]).sum(0)
+        # Sums over tiles side by side; reduceat takes a last tile that is smaller, too.
         by_row = np.add.reduceat(counts, np.arange(0, counts.shape[0], height), axis=0)
         sums = np.add.reduceat(by_row, np.arange(0, counts.shape[1], width), axis=1)
         row, column = map(int, np.unravel_index(sums.argmax(), sums.shape))
@@ -178,6 +183,7 @@ class SeriesHoldout:
     def fitted(self, method: Method) -> Method:
         """Fit a method without the hidden pixels, if it can keep its fit for several fills."""
         if hasattr(method, "fitted_to"):
+            # The fit must not see what the method is scored on.
             known: Method = method.fitted_to(self.obs.where(~self.hidden), self.sea)
             return known
         return method
@@ -185,6 +191,7 @@ class SeriesHoldout:
     def predict(self, method: Method) -> WithheldEstimates:
         """Fill the series without the hidden pixels, and return the estimates at those scored."""
         left = self.obs.where(~self.hidden)
+        # Scores need the withheld pixels only, which some methods estimate for far less.
         if hasattr(method, "reconstruct_at"):
             estimate = method.reconstruct_at(left, self.sea, self.scored)
         else:

@@ -90,11 +90,9 @@ def test_alpha_auto_is_one_of_those_it_tries_in_the_units_of_the_steps():
     assert any(found.alpha == pytest.approx(a / 16) for a in ALPHAS)
 
 
-def test_filters_share_their_start(monkeypatch):
-    monkeypatch.setattr(truncation, "FEWER", 1)
-    shared = fitted(series(np.float32, seed=1, noise=3.0)[0])
-    monkeypatch.setattr(truncation, "FEWER", N)
-    each_from_one_mode = fitted(series(np.float32, seed=1, noise=3.0)[0])
+def test_filters_share_their_start():
+    shared = fitted(series(np.float32, seed=1, noise=3.0)[0], fewer=1)
+    each_from_one_mode = fitted(series(np.float32, seed=1, noise=3.0)[0], fewer=N)
     assert shared.alpha == each_from_one_mode.alpha > 0 and shared.fewest > 1
     assert len(shared.modes.s) == len(each_from_one_mode.modes.s)
     assert shared.cv_error == pytest.approx(each_from_one_mode.cv_error, rel=5e-3)

@@ -90,8 +90,7 @@ def test_land_does_not_count(make_field, all_sea) -> None:
     np.testing.assert_allclose(one.pixel[:, :6], other.pixel[:, :6])
 
 
-def test_lazy_equals_eager_and_is_never_whole_in_memory(make_field, all_sea, monkeypatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE", 20)
+def test_lazy_equals_eager_and_is_never_whole_in_memory(make_field, all_sea) -> None:
     obs = make_field(additive(np.arange(40.0))[0])
     sizes = []
 
@@ -104,7 +103,7 @@ def test_lazy_equals_eager_and_is_never_whole_in_memory(make_field, all_sea, mon
         data=lazy.data.map_blocks(look, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype))
     )
     with dask.config.set(scheduler="synchronous"):
-        one, other = (fit_background(o, all_sea(obs), "additive") for o in (obs, lazy))
+        one, other = (fit_background(o, all_sea(obs), "additive", sample=20) for o in (obs, lazy))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
     assert (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,3 +161,22 @@ class TestInterpolate:
     def test_bad_limit(self, limit):
         with pytest.raises(OptionError, match="limit="):
             Interpolate(limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"),
+    [((6, 3, 12_000), slice(None)), ((6, 400, 100), slice(0, 3))],
+    ids=["very wide images", "seen in three rows"],
+)
+@pytest.mark.parametrize("chunks", [None, {"time": 2}], ids=["eager", "lazy"])
+def test_a_sparse_look_does_not_miss_the_field(shape, rows, chunks):
+    rng = np.random.default_rng(0)
+    values = np.full(shape, np.nan, np.float32)
+    values[:, rows] = rng.normal(15, 2, values[:, rows].shape)
+    values[rng.random(shape) < 0.3] = np.nan
+    obs = xr.DataArray(values, dims=("time", "y", "x"))
+    sea = xr.DataArray(np.ones(shape[1:], bool), dims=("y", "x"))
+    given = obs if chunks is None else obs.chunk(chunks)
+    error = Interpolate(space=False).reconstruct(given, sea)["error"]
+    gaps = error.values[:, rows][np.isnan(values[:, rows])]
+    assert 1.5 < float(np.nanmedian(gaps)) < 4

@@ -181,14 +181,6 @@ def test_gradient_equals_differences(number) -> None:
     assert np.abs(gradient).min() > 0.05
 
 
-def test_twins_do_not_break_the_factorisation() -> None:
-    C = np.array([[1.0, 0], [1.0, 1.0], [0.5, 0.5]])
-    pivot, z = np.empty(2), np.empty(2)
-    solver_kernels.factorise(C, 2, 1, np.array([2.0, 2.0]), 0.0, pivot, z)
-    mean, variance = C[2] @ z, 1 - C[2] @ C[2]
-    assert (mean, variance) == (pytest.approx(1.0, abs=1e-3), pytest.approx(0.75, abs=1e-3))
-
-
 @given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.2, 0.6, 0.9]))
 def test_a_tile_has_what_tells_most_of_each_of_its_pixels(seed, missing) -> None:
     """Nothing left out covaries more with a pixel than the last of the neighbours does with any."""

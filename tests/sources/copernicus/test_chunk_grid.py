@@ -12,9 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sstfill.errors import ReadError
-from sstfill.sources.copernicus import deadline
-from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
-from sstfill.sources.copernicus.audit.layout import Box, ServiceLayout, variable
+from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit, ServiceLayout, variable
+from sstfill.sources.copernicus.audit.masks import Box
 from sstfill.sources.copernicus.client import _offsets
 from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis
 from sstfill.sources.copernicus.reads import Reads
@@ -98,14 +97,10 @@ class Chunks:
         return xr.Dataset({"sst": (("time", "x"), values)}, {"time": time, "x": np.arange(8)})
 
 
-def at_once() -> None:
-    """Wait for nothing."""
-
-
 def test_a_place_where_a_chunk_came_is_no_land_even_afterwards():
     maps = Chunks({f"sst/{t}.0" for t in range(20)} | {"sst/4.1"}, {"time": 2, "x": 4})
     series = Chunks({"sst/0.0"}, {"time": 1024, "x": 4})
-    audit = ChunkAudit(maps.layout, lambda: [series.layout], wait=at_once)
+    audit = ChunkAudit(maps.layout, lambda: [series.layout], pause=0)
     asked = []
     for t in range(7):
         audit.fetch({"time": slice(2 * t, 2 * t + 2), "x": slice(0, 8)})
@@ -117,7 +112,7 @@ def test_a_place_where_a_chunk_came_is_no_land_even_afterwards():
 def test_days_without_values_in_a_chunk_that_came_elsewhere_are_no_land():
     maps = Chunks({f"sst/{t}.0" for t in range(20)}, {"time": 2, "x": 4})
     series = Chunks({"sst/0.0", "sst/0.1"}, {"time": 1024, "x": 4})
-    audit = ChunkAudit(maps.layout, lambda: [series.layout], wait=at_once)
+    audit = ChunkAudit(maps.layout, lambda: [series.layout], pause=0)
     for t in range(4):
         audit.fetch({"time": slice(2 * t, 2 * t + 2), "x": slice(0, 8)})
         assert series.asked == t + 1
@@ -127,7 +122,7 @@ def test_a_chunk_that_came_is_asked_for_until_the_service_answers_well():
     """Only then does it count that others are refused: the other layout is not looked at."""
     maps = Chunks({f"sst/{t}.{x}" for t in range(20) for x in (0, 1)}, {"time": 2, "x": 4})
     series = Chunks(set(), {"time": 1024, "x": 4})
-    audit = ChunkAudit(maps.layout, lambda: [series.layout], wait=at_once)
+    audit = ChunkAudit(maps.layout, lambda: [series.layout], pause=0)
     audit.fetch({"time": slice(0, 2), "x": slice(0, 8)})
     there, left = maps.there, 5
     maps.there = {"sst/0.0"}
@@ -205,15 +200,13 @@ def _fetched(service: Bursts, swapped: bool) -> xr.Dataset:
     layouts = [service.maps, service.series]
     if swapped:
         layouts.reverse()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deadline, "FIRST_PAUSE", 0)
-        audit = ChunkAudit(layouts[0], lambda: layouts[1:], wait=at_once)
-        boxes = [{"time": slice(t, t + 2), "x": slice(0, 8)} for t in range(0, 12, 2)]
-        got = [audit.fetch(box) for box in boxes]
-        for i in [i for i, values in enumerate(got) if values is None]:
-            got[i] = audit.fetch(boxes[i], last=True)
-        for box in audit.served_by_now():
-            got[boxes.index(box)] = audit.fetch(box, last=True)
+    audit = ChunkAudit(layouts[0], lambda: layouts[1:], pause=0)
+    boxes = [{"time": slice(t, t + 2), "x": slice(0, 8)} for t in range(0, 12, 2)]
+    got = [audit.fetch(box) for box in boxes]
+    for i in [i for i, values in enumerate(got) if values is None]:
+        got[i] = audit.fetch(boxes[i], last=True)
+    for box in audit.served_by_now():
+        got[boxes.index(box)] = audit.fetch(box, last=True)
     return xr.concat(got, "time")
 
 

@@ -36,7 +36,6 @@ from standin.client import PROXIES, end_openings, openings, point_at
 
 from sstfill.errors import OptionError, ReadError
 from sstfill.sources.copernicus import deadline
-from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 
 client_store = pytest.importorskip(
@@ -52,9 +51,9 @@ MODEL = Published(HOURLY, a_model(), geo_chunked=TILES)
 OBSERVED = Published(
     DAILY, a_level3(), version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010"
 )
-SURFACE = CopernicusRequest(
-    dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, timeout=20
-)
+# seconds; as many attempts, sooner
+ANY = CopernicusRequest(dataset_id=HOURLY, timeout=20, pause=0.02)
+SURFACE = dataclasses.replace(ANY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5)
 WINDOW = 2 * 6 * 8 * 4
 """One chunk of the store at a time."""
 SMALL = Target(chunks={"time": 2, "latitude": 6, "longitude": 8}, window_bytes=WINDOW)
@@ -63,8 +62,6 @@ ALWAYS = math.inf
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)  # seconds; as many attempts, sooner
-    monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
     with StandIn(MODEL, OBSERVED) as standin:
         point_at(standin, monkeypatch, tmp_path)
         yield standin
@@ -209,7 +206,7 @@ def test_land_that_has_no_chunks_is_no_loss(server, out, how):
 
 
 def test_a_day_without_observations_is_no_loss_either(server, out):
-    request = CopernicusRequest(dataset_id=DAILY, timeout=20)
+    request = dataclasses.replace(ANY, dataset_id=DAILY)
     download(request, out, target=SMALL)
     expected = OBSERVED.expected()
     assert_whole(out, expected.sea_surface_temperature)
@@ -229,8 +226,8 @@ def test_a_burst_of_refusals_is_not_taken_for_clouds(server, out, code, times):
     """One variable with gaps has nothing to tell a lost chunk by, and the burst reaches into the
     other layout.
     """
-    request = CopernicusRequest(
-        dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series"
+    request = dataclasses.replace(
+        ANY, dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series"
     )
     server.faults.add(Status(code), CHUNK, times=times, after=1)
     download(request, out, target=SMALL)
@@ -245,8 +242,8 @@ def test_a_burst_of_refusals_of_a_model_passes_too(server, out):
 
 
 def test_a_chunk_of_clouds_that_no_layout_has_for_a_while_is_asked_for_at_the_end(server, out):
-    request = CopernicusRequest(
-        dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series"
+    request = dataclasses.replace(
+        ANY, dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series"
     )
     lost = (
         r"timeChunked\.zarr/sea_surface_temperature/2\.|geoChunked\.zarr/sea_surface_temperature/"
@@ -273,7 +270,9 @@ def test_a_window_without_observations_is_no_loss_beside_a_variable_without_gaps
     server.catalogue.publish(mixed)
     names = ("sea_surface_temperature", "analysed_sst")
     download(
-        CopernicusRequest(dataset_id=mixed.dataset, variables=names, service="arco-geo-series"),
+        dataclasses.replace(
+            ANY, dataset_id=mixed.dataset, variables=names, service="arco-geo-series"
+        ),
         out,
         target=SMALL,
     )

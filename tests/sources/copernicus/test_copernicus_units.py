@@ -29,15 +29,11 @@ from sstfill.sources.copernicus.download import CopernicusRequest, Target, downl
 
 SUPPORT = Path(__file__).parents[2] / "support"
 
-REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), timeout=0.8)
+ANY = CopernicusRequest(dataset_id="x", timeout=0.8, pause=0.001)
+REQUEST = replace(ANY, variables=("thetao",))
 MAPS = 4 * 6 * 8 * 4
 """Bytes of four times of the whole map."""
 TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8}, window_bytes=MAPS)
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch):
-    monkeypatch.setattr("sstfill.sources.copernicus.audit.chunk_audit.PAUSE", 0)
 
 
 def fetched(
@@ -94,7 +90,7 @@ def test_each_window_is_fetched_once_and_a_second_run_fetches_nothing(tmp_path):
 
 def test_quality_stays_an_integer_with_its_flags(tmp_path):
     out, service = tmp_path / "a.zarr", FakeService(a_cloudy())
-    fetched(service, out, CopernicusRequest(dataset_id="x", timeout=0.8))
+    fetched(service, out, ANY)
     assert_same(out, service.data)
     level = raw(out).quality_level
     assert level.encoding["dtype"] == np.int8 and level.attrs["flag_values"] == list(range(6))
@@ -173,12 +169,8 @@ def test_what_is_empty_at_the_source_can_be_accepted(tmp_path):
     data["sst"][5] = np.nan
     service = FakeService(data)
     with pytest.raises(ReadError, match="absent='accept'"):
-        fetched(service, tmp_path / "a.zarr", CopernicusRequest(dataset_id="x", timeout=0.8))
-    fetched(
-        service,
-        tmp_path / "a.zarr",
-        CopernicusRequest(dataset_id="x", timeout=0.8, absent="accept"),
-    )
+        fetched(service, tmp_path / "a.zarr", ANY)
+    fetched(service, tmp_path / "a.zarr", replace(ANY, absent="accept"))
     assert_same(tmp_path / "a.zarr", data)
 
 

@@ -15,8 +15,6 @@ from standin import Published, StandIn, Status, a_level3, a_model
 from standin.client import end_openings, point_at
 
 from sstfill.errors import ReadError
-from sstfill.sources.copernicus import deadline
-from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 
 pytest.importorskip("copernicusmarine", reason="the Copernicus Marine client is not installed")
@@ -32,22 +30,14 @@ ALWAYS = math.inf
 
 def asked(published: Published, **changes) -> CopernicusRequest:
     request = CopernicusRequest(
-        dataset_id=published.dataset, service="arco-geo-series", timeout=20, **changes
+        dataset_id=published.dataset, service="arco-geo-series", timeout=20, pause=0.001, **changes
     )
     deep = {"minimum_depth": 0.5, "maximum_depth": 0.5} if published is MODEL else {}
     return dataclasses.replace(request, **deep)
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    counted: list[int] = []
-    monkeypatch.setattr(chunk_audit, "pause", lambda: counted.append(1))
-    return counted
-
-
-@pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
     with StandIn(MODEL, CLOUDY) as standin:
         point_at(standin, monkeypatch, tmp_path)
         yield standin
@@ -79,32 +69,28 @@ def elsewhere(server: StandIn) -> int:
 
 
 @pytest.mark.parametrize(
-    ("published", "pixels"), [(MODEL, 4), (CLOUDY, 9)], ids=["model", "cloudy"]
+    ("published", "pixels", "most"), [(MODEL, 4, 6), (CLOUDY, 9, 12)], ids=["model", "cloudy"]
 )
-def test_land_is_waited_for_a_few_times_only(
-    server, waits, monkeypatch, tmp_path, published, pixels
-):
+def test_land_is_looked_for_a_few_times_only(server, tmp_path, published, pixels, most):
     download(asked(published), tmp_path / "a.zarr", target=windows_of(pixels))
     assert_whole(tmp_path / "a.zarr", published)
-    assert 0 < len(waits) <= 3  # of 8 windows, each with a corner of land
-    assert elsewhere(server) <= 3 * 8
+    # in the first of 8 windows, each with a corner of land
+    assert 0 < elsewhere(server) <= most
 
 
-def test_a_place_of_nothing_but_land_is_known_too(server, waits, monkeypatch, tmp_path):
+def test_a_place_of_nothing_but_land_is_known_too(server, tmp_path):
     """Its windows hold no value at all: there is no mask to go by."""
     chunks = {"time": 2, "latitude": 3, "longitude": 4}
     target = Target(chunks=chunks, window_bytes=2 * 3 * 4 * 4)
     download(asked(MODEL), tmp_path / "a.zarr", target=target)
     assert_whole(tmp_path / "a.zarr", MODEL)
-    assert 0 < len(waits) <= 4
+    assert 0 < elsewhere(server) <= 4
 
 
 @pytest.mark.parametrize(
     ("published", "pixels"), [(MODEL, 4), (CLOUDY, 9)], ids=["model", "cloudy"]
 )
-def test_once_land_is_known_a_lost_chunk_is_still_found(
-    server, waits, monkeypatch, tmp_path, published, pixels
-):
+def test_once_land_is_known_a_lost_chunk_is_still_found(server, tmp_path, published, pixels):
     chunk = r"thetao/6\.1\.1\.1" if published is MODEL else r"sea_surface_temperature/6\.1\.1"
     server.faults.add(Status(404), rf"timeChunked\.zarr/{chunk}", times=ALWAYS)
     download(asked(published), tmp_path / "a.zarr", target=windows_of(pixels))
@@ -112,21 +98,19 @@ def test_once_land_is_known_a_lost_chunk_is_still_found(
     assert server.faults.fired
 
 
-def test_once_land_is_known_a_chunk_lost_everywhere_is_refused(
-    server, waits, monkeypatch, tmp_path
-):
+def test_once_land_is_known_a_chunk_lost_everywhere_is_refused(server, tmp_path):
     server.faults.add(Status(404), r"timeChunked\.zarr/thetao/6\.1\.1\.1", times=ALWAYS)
     server.faults.add(Status(404), r"geoChunked\.zarr/thetao/0\.1\.1\.1", times=ALWAYS)
     with pytest.raises(ReadError, match="lost"):
         download(asked(MODEL), tmp_path / "a.zarr", target=windows_of(4))
 
 
-def test_to_refuse_all_that_is_absent_is_to_refuse_land(server, waits, monkeypatch, tmp_path):
+def test_to_refuse_all_that_is_absent_is_to_refuse_land(server, tmp_path):
     with pytest.raises(ReadError, match="lost"):
         download(asked(MODEL, absent="refuse"), tmp_path / "a.zarr", target=windows_of(4))
 
 
-def test_what_the_store_has_had_is_not_taken_for_empty(server, waits, monkeypatch, tmp_path):
+def test_what_the_store_has_had_is_not_taken_for_empty(server, tmp_path):
     """Both layouts have lost a chunk of cloudy days that an update fetches again: the values of the
     store are kept.
     """
@@ -145,9 +129,7 @@ def test_what_the_store_has_had_is_not_taken_for_empty(server, waits, monkeypatc
     assert_whole(tmp_path / "a.zarr", CLOUDY)
 
 
-def test_an_update_that_revisits_fetches_those_days_and_no_others(
-    server, waits, monkeypatch, tmp_path
-):
+def test_an_update_that_revisits_fetches_those_days_and_no_others(server, tmp_path):
     request, target = asked(CLOUDY, revisit="4d"), windows_of(9)
     download(request, tmp_path / "a.zarr", target=target)
     server.catalogue.publish(dataclasses.replace(CLOUDY, data=a_level3(steps=20, seed=5)))

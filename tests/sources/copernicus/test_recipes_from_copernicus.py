@@ -25,7 +25,6 @@ from standin.client import end_openings, point_at
 import sstfill
 from sstfill.cli import main
 from sstfill.sources.copernicus import deadline
-from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.request import CopernicusRequest
 
 pytest.importorskip("copernicusmarine", reason="the Copernicus Marine client is not installed")
@@ -169,8 +168,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A regional model of two levels and 20 days."""
-    monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
     with StandIn(Published(DATASET, regional())) as standin:
         (here / "home").mkdir()
         point_at(standin, monkeypatch, here / "home")
@@ -193,6 +190,7 @@ minimum_depth = 0.5
 maximum_depth = 0.5
 {PERIOD}
 timeout = 10
+pause = 0.02
 service = "arco-geo-series"
 [target]
 chunks = {{ time = 2, latitude = 6, longitude = 8 }}

@@ -11,6 +11,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 import dask
+import dask.array
 import numpy as np
 import pytest
 import xarray as xr
@@ -263,11 +264,25 @@ class TestMixed:
 def test_where_there_is_enough_sea(rows: int, height: int, width: int, seed: int) -> None:
     sea = np.random.default_rng(seed).random((max(rows, height), 11)) < 0.12
     counts = np.lib.stride_tricks.sliding_window_view(sea, (height, width)).sum((2, 3))
-    slabs_band = chunk_buffer.BAND
-    try:
-        chunk_buffer.BAND = 7
-        np.testing.assert_array_equal(
-            chunk_buffer._enough_sea(sea, (height, width)), counts >= LEAST_SEA * height * width
-        )
-    finally:
-        chunk_buffer.BAND = slabs_band
+    found = chunk_buffer._enough_sea(sea, (height, width), band=7)
+    np.testing.assert_array_equal(found, counts >= LEAST_SEA * height * width)
+
+
+def test_boxes_of_few_places_do_not_keep_an_empty_archive_from_being_refused() -> None:
+    reads = 0
+
+    def nothing(block: np.ndarray) -> np.ndarray:
+        nonlocal reads
+        reads += 1
+        assert reads < 2000, "the archive is read for ever"
+        return block * np.float32(np.nan)
+
+    # Chunks of 24 columns and of one in turns: with one window for each of the large boxes, the
+    # small ones are passed over 23 times in 24.
+    zeros = dask.array.zeros((8, 10, 150), np.float32, chunks=(8, 10, (24, 1) * 6))
+    obs = xr.DataArray(zeros.map_blocks(nothing, meta=zeros._meta), dims=("time", "lat", "lon"))
+    sea = xr.DataArray(np.ones((10, 150), bool), dims=("lat", "lon"))
+    limits = MemoryLimits(load=0, segment=4 * 8 * 10 * 64, windows=1)
+    windows = TrainingWindows(obs, sea, slice(0, 8), (4, 8, 8), limits=limits)
+    with pytest.raises(InputError, match="no window of"):
+        drawn(windows, 1)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell chunks that are empty at the source from chunks that the service has lost."""
+"""Tell chunks that are empty at the source from chunks that the service has lost.
+
+The service holds the same values in two layouts: maps of a few times, long series of small tiles.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,108 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import xarray as xr
 
 from sstfill.errors import ReadError
 from sstfill.progress import track
-from sstfill.sources.copernicus.audit.layout import Box, FetchedWindow, ServiceLayout, variable
-from sstfill.sources.copernicus.audit.masks import STEADY, ValueMasks
+from sstfill.sources.copernicus.audit.masks import STEADY, Box, ValueMasks
 from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.reads import Reads
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 8  # at a window whose chunks come and go
-PAUSE = 0.5  # seconds before a refused chunk is asked for again
 OUTAGE = 20.0  # seconds for which a chunk that the service had before may be refused
 ABSENT = 2  # chunks in time at one place, absent in every layout, after which it is land
+
+
+@dataclass(frozen=True)
+class FetchedWindow:
+    """The values of a window, and what part of it each chunk covers that came or was refused."""
+
+    box: Box
+    values: xr.Dataset
+    came: Mapping[str, Box]
+    refused: Mapping[str, Box]
+
+    def came_at(self, name: str, part: Box) -> bool:
+        """Whether a chunk of a variable came that meets a part of the window."""
+        for key, its in self.came.items():
+            if variable(key) != name:
+                continue
+            for dim in its.keys() & part.keys():
+                if its[dim].stop <= part[dim].start or part[dim].stop <= its[dim].start:
+                    break
+            else:
+                return True
+        return False
+
+
+@dataclass(frozen=True)
+class ServiceLayout:
+    """What loads windows in one of the service's layouts, and what is known of its chunks.
+
+    >>> layout = ServiceLayout(lambda box: xr.Dataset(), None, {"sst": {"time": 2, "x": 4}})
+    >>> layout.place("sst/7.1")
+    'sst/*.1'
+    """
+
+    load: Callable[[Box], xr.Dataset]  # gives the values of a window, time first
+    reads: Reads | None = None  # None where the client does not tell what it reads
+    # of chunks, by variable and dimension, in the order of the numbers of a key
+    lengths: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    # index in the source of the first value of the store; of time it is not needed
+    offset: Mapping[str, int] = field(default_factory=dict)
+
+    def fetch(self, box: Box) -> FetchedWindow:
+        """Load a window, with an account of its chunks."""
+        values = self.load(box)
+        assert self.reads is not None
+        chunks = []
+        for keys in (self.reads.came, self.reads.refused):
+            # those of coordinates are left out: they are read when a dataset is opened
+            of_data = sorted(key for key in keys if variable(key) in values.data_vars)
+            chunks.append({key: self._part(key, box) for key in of_data})
+        return FetchedWindow(box, values, *chunks)
+
+    def serves(self, key: str) -> bool:
+        """Whether the service has a chunk now."""
+        assert self.reads is not None and self.reads.ask is not None
+        return self.reads.ask(key)
+
+    def place(self, key: str) -> str:
+        """Return the key of a chunk without its number in time, where that is known."""
+        numbers = self._numbers(key)
+        if "time" not in numbers:
+            return key
+        return f"{variable(key)}/{'.'.join((numbers | {'time': '*'}).values())}"
+
+    def _part(self, key: str, box: Box) -> Box:
+        """Return what a chunk covers of a window, along the dimensions for which that is known."""
+        part = {}
+        for dim, number in self._numbers(key).items():
+            # in space alone: times are added and revised, which moves the store's first one
+            if dim != "time" and dim in box and dim in self.offset:
+                length = self.lengths[variable(key)][dim]
+                first = int(number) * length - self.offset[dim] - box[dim].start
+                part[dim] = slice(max(0, first), max(0, first + length))
+        return part
+
+    def _numbers(self, key: str) -> dict[str, str]:
+        dims = self.lengths.get(variable(key), {})
+        # Zarr v2 writes sst/3.0.1, v3 sst/c/3/0/1
+        numbers = key.partition("/")[2].removeprefix("c/").replace("/", ".").split(".")
+        if len(dims) != len(numbers):
+            return {}
+        return dict(zip(dims, numbers, strict=True))
+
+
+def variable(key: str) -> str:
+    """Return the variable of a chunk, of Zarr v2 or v3."""
+    return key.partition("/")[0]
 
 
 class ChunkAudit:
@@ -43,15 +131,8 @@ class ChunkAudit:
         ``"check"``, ``"refuse"`` or ``"accept"``, see `CopernicusRequest`.
     stored
         Gives what the store has had in a window that is fetched again, None of a new one.
-    wait
-        Gives a service that has just refused a chunk time to find it again.
-
-    Attributes
-    ----------
-    masks
-        Which pixels had a value so far.
-    empty
-        Number of chunks taken for empty.
+    pause
+        Seconds before a service that has just refused a chunk is asked again.
     """
 
     def __init__(
@@ -60,29 +141,29 @@ class ChunkAudit:
         others: Callable[[], list[ServiceLayout]],
         absent: str = "check",
         stored: Callable[[Box], xr.Dataset | None] = lambda box: None,
-        wait: Callable[[], None] | None = None,
+        pause: float = 0.5,
     ) -> None:
         self.masks = ValueMasks()
-        self.empty = 0
+        self.empty = 0  # chunks taken for empty
         self._layout, self._others, self._absent, self._stored = layout, others, absent, stored
-        self._wait = wait or pause
+        self._pause = pause
         self._witness: str | None = None  # a chunk of data that the service had
         self._confirmed: set[tuple[Reads, str]] = set()  # refused while the service answers well
-        self._taken: defaultdict[str, list[Box]] = defaultdict(list)  # for empty, with its windows
+        self._taken: list[tuple[str, Box]] = []  # chunks taken for empty, with their windows
         self._with_data: set[str] = set()  # places
         self._in_no_layout: defaultdict[str, set[str]] = defaultdict(set)  # chunks by place
 
     def fetch(self, box: Box, *, last: bool = False) -> xr.Dataset | None:
         """Return the values of a window; `ReadError` if chunks are lost.
 
-        None, unless it is the `last` without a verdict, where no chunk of data has come yet that
-        shows that the service answers well.
+        None, unless it is the `last` attempt, where no chunk of data has come yet that shows that
+        the service answers well.
         """
         if self._layout.reads is None:
             values: xr.Dataset | None = self._fetch_without_record(box)
         else:
             # each read has a deadline of its own, so here the number of attempts alone is limited
-            attempts = Deadline(math.inf).attempts(
+            attempts = Deadline(math.inf, first_pause=self._pause).attempts(
                 lambda error: isinstance(error, ServedAgainError), most=ATTEMPTS
             )
             values = attempts(lambda: self._fetch(box, last))
@@ -92,56 +173,55 @@ class ChunkAudit:
 
     def served_by_now(self) -> list[Box]:
         """Ask a last time: return the windows with chunks taken for empty that are served now."""
-        taken, self._taken = self._taken, defaultdict(list)
+        taken, self._taken = self._taken, []
         # chunks of land never come, and asking for each would be a request
-        keys = [key for key in taken if not self._is_land(key)]
-        back: list[Box] = []
-        for key in track(keys, "asking again for what was empty", len(keys)):
-            if self._layout.serves(key):
-                back += [box for box in taken[key] if box not in back]
-        return back
+        keys = {key for key, _ in taken if not self._is_land(key)}
+        asked = track(sorted(keys), "asking again for what was empty", len(keys))
+        served = {key for key in asked if self._layout.serves(key)}
+        return [box for key, box in taken if key in served]
 
     def _fetch_without_record(self, box: Box) -> xr.Dataset:
         """Return a window of a client that does not tell its reads: values alone tell a loss."""
         values = self._layout.load(box)
-        doubts = self.masks.doubts(values, box)
-        if doubts:
-            self._wait()
+        if self.masks.doubts(values, box):
+            time.sleep(self._pause)
             values = self._layout.load(box)
-            doubts = self.masks.doubts(values, box)
+        doubts = self.masks.doubts(values, box)
         if doubts and self._absent != "accept":
             raise _lost(box, doubts)
         return values
 
     def _fetch(self, box: Box, last: bool) -> xr.Dataset | None:
         window = self._layout.fetch(box)
+        values, refused = window.values, window.refused
         if window.came:
             self._witness = next(iter(window.came))
             self._with_data.update(map(self._layout.place, window.came))
-        if not window.refused:
-            gone = self.masks.gone(window.values, box)
+        if not refused:
+            gone = self.masks.gone(values, box)
             if gone:
                 what = "every chunk came, so it is kept as served"
                 log.warning("%s: %s; %s", _period(window), "; ".join(gone), what)
-            return window.values
+            return values
 
         # land in nearly every window: without this each would be looked for in both layouts
-        missing = self.masks.missing(window.values, box, STEADY)
-        doubtful = [key for key in window.refused if missing.get(variable(key)) != 0]
-        known = all(map(self._is_land, doubtful)) and not self._had_values(window, window.values)
+        missing = self.masks.missing(values, box, STEADY)
+        doubtful = [key for key in refused if missing.get(variable(key)) != 0]
+        known = all(map(self._is_land, doubtful)) and not self._had_values(window, values)
         if known and self._absent != "refuse":
-            self._take_for_empty(window, doubtful)
-            return window.values
+            self.empty += len(refused)
+            self._taken += [(key, box) for key in doubtful]
+            return values
 
         # without a chunk that came, nothing shows whether the service answers well
         if self._absent == "check" and self._witness is None and not last:
             return None
-        self._wait()
+        time.sleep(self._pause)
         self._confirm(self._layout, window)
         if self._absent == "refuse":
             raise _lost(box, [_refusals(window)])
         if self._absent == "accept":
-            return window.values
+            return values
         return self._fill_from_others(window)
 
     def _confirm(self, layout: ServiceLayout, window: FetchedWindow) -> None:
@@ -157,7 +237,7 @@ class ChunkAudit:
             if outage.over:
                 what = f"the service has lost {self._witness}, which it had before"
                 raise _withdrawn(window.box, what)
-            self._wait()
+            time.sleep(self._pause)
         for key in window.refused:  # once each: chunks of land of a wide window are many
             if (layout.reads, key) in self._confirmed:
                 continue
@@ -191,14 +271,13 @@ class ChunkAudit:
             raise _lost(box, [f"{_refusals(window)}, and the store has values there"])
         if self._witness is None:
             raise _withdrawn(box, "the service has no chunk of data at all")
-        level = logging.WARNING
-        if self.empty:
-            level = logging.INFO  # one warning is enough
+        level = logging.INFO if self.empty else logging.WARNING  # one warning is enough
         what = "in none of the service's layouts; taken for empty"
         log.log(level, "%s: %s, %s", _period(window), _refusals(window), what)
-        self._take_for_empty(window, window.refused)
+        self.empty += len(window.refused)
+        self._taken += [(key, box) for key in window.refused]
         for key, part in window.refused.items():
-            if not any(found.has_chunk_at(variable(key), part) for found in compared):
+            if not any(found.came_at(variable(key), part) for found in compared):
                 self._in_no_layout[self._layout.place(key)].add(key)
         return filled
 
@@ -223,25 +302,15 @@ class ChunkAudit:
         place = self._layout.place(key)
         return len(self._in_no_layout[place]) >= ABSENT and place not in self._with_data
 
-    def _take_for_empty(self, window: FetchedWindow, doubtful: Iterable[str]) -> None:
-        self.empty += len(window.refused)
-        for key in doubtful:
-            self._taken[key].append(window.box)
-
 
 class ServedAgainError(ReadError):
     """A chunk that was refused is served after all: the window is to be fetched again."""
 
 
-def pause() -> None:
-    """Give a service that has just refused a chunk time to find it again."""
-    time.sleep(PAUSE)
-
-
 def _refusals(window: FetchedWindow) -> str:
-    count = len(window.refused)
-    verb = "chunks are" if count > 1 else "chunk is"
-    return f"{count} {verb} not served (404 or 403), {next(iter(window.refused))} for one"
+    verb = "chunks are" if len(window.refused) > 1 else "chunk is"
+    one = next(iter(window.refused))
+    return f"{len(window.refused)} {verb} not served (404 or 403), {one} for one"
 
 
 def _period(window: FetchedWindow) -> str:

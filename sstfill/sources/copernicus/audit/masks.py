@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.io.untrusted import guard
-from sstfill.sources.copernicus.audit.layout import Box
 
 STEADY = 6  # times with values at the same pixels, after which the mask is taken for that of land
+
+Box = Mapping[str, slice]  # indices by dimension
 
 
 class ValueMasks:
@@ -34,21 +34,24 @@ class ValueMasks:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[Any, ...], tuple[NDArray[np.int32], int]] = {}
+        # by variable and place: at how many times each pixel had a value, and of how many
+        self._seen: dict[tuple[Any, ...], tuple[Any, int]] = {}
 
     def learn(self, window: xr.Dataset, box: Box) -> None:
         """Add a window that is known to be whole."""
-        for name, has_value, counts, times in self._variables(window, box):
+        for name, has_value in _has_value(window).items():
+            counts, times = self._seen.get((name, _place(box)), (0, 0))
             counts = counts + has_value.sum(axis=0, dtype=np.int32)
-            self._seen[name, *_place(box)] = counts, times + len(has_value)
+            self._seen[name, _place(box)] = counts, times + len(has_value)
 
     def doubts(self, window: xr.Dataset, box: Box) -> list[str]:
         """Return in words what speaks against a window; nothing where all is as expected."""
         doubts = []
-        for name, has_value, counts, _ in self._variables(window, box):
+        for name, has_value in _has_value(window).items():
+            counts, _ = self._seen.get((name, _place(box)), (0, 0))
             empty = ~has_value.any(axis=tuple(range(1, has_value.ndim)))
             # a window that is empty throughout, at a place that never had a value, may be land
-            if empty.any() and (counts.any() or not empty.all()):
+            if empty.any() and (np.any(counts) or not empty.all()):
                 times = f"{empty.sum()} of {len(has_value)} times"
                 doubts.append(f"{name} has no value at all at {times}")
         return doubts + self.gone(window, box)
@@ -62,22 +65,13 @@ class ValueMasks:
     def missing(self, window: xr.Dataset, box: Box, least: int = 2) -> dict[str, int]:
         """Count the pixels that each variable without gaps, at so many times or more, lacks."""
         missing = {}
-        for name, has_value, counts, times in self._variables(window, box):
-            never, always = counts == 0, counts == times
+        for name, has_value in _has_value(window).items():
+            counts, times = self._seen.get((name, _place(box)), (np.zeros(()), 0))
+            always, never = counts == times, counts == 0
             # each pixel had a value at all times or at none: that is land, clouds would have moved
-            if times >= least and (never | always).all() and not never.all():
+            if times >= least and (always | never).all() and not never.all():
                 missing[name] = int((always & ~has_value.all(axis=0)).sum())
         return missing
-
-    def _variables(
-        self, window: xr.Dataset, box: Box
-    ) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.int32], int]]:
-        """Yield where each variable that can have gaps has values, with what was seen of it."""
-        for name, v in window.data_vars.items():
-            if v.dtype.kind == "f" and "time" in v.dims:  # integers have no missing values
-                nothing = np.zeros(v.shape[1:], np.int32), 0
-                seen = self._seen.get((name, *_place(box)), nothing)
-                yield str(name), np.isfinite(v.values), *seen
 
 
 def learn_stored(
@@ -87,21 +81,25 @@ def learn_stored(
 
     The windows `done` are on the disk, and all times before `begin`.
     """
-    to_come = {_place(box): box for i, box in enumerate(boxes) if i not in done}
-    before = slice(max(0, begin - STEADY), begin)
+    before = range(max(0, begin - STEADY), begin)
     # masks are kept by place: only places with windows to come need theirs
-    held = [{**box, "time": before} for box in to_come.values()]
-    held += [dict(boxes[i]) for i in sorted(done)]
-    learnt: Counter[tuple[Any, ...]] = Counter()
+    held = {_place(box): [*before] for i, box in enumerate(boxes) if i not in done}
+    for i in sorted(done):
+        time = boxes[i]["time"]
+        held.get(_place(boxes[i]), []).extend(range(time.start, time.stop))
     with guard.open_zarr(path, consolidated=False, chunks=None) as ds:
         bare = ds.drop_vars(list(ds.coords))
-        for box in held:
-            place, start = _place(box), box["time"].start
-            stop = min(box["time"].stop, start + STEADY - learnt[place])
-            if stop > start and place in to_come:
-                learnt[place] += stop - start
-                masks.learn(bare.isel({**box, "time": slice(start, stop)}).load(), box)
+        for place, times in held.items():
+            if times:
+                box = {d: slice(start, stop) for d, start, stop in place}
+                masks.learn(bare.isel({**box, "time": times[:STEADY]}).load(), box)
 
 
-def _place(box: Box) -> tuple[Any, ...]:
+def _place(box: Box) -> tuple[tuple[str, int, int], ...]:
     return tuple((d, s.start, s.stop) for d, s in box.items() if d != "time")
+
+
+def _has_value(window: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
+    """Return where each variable that can have gaps has values; integers have no missing ones."""
+    moving = [v for v in window.data_vars.values() if v.dtype.kind == "f" and "time" in v.dims]
+    return {str(v.name): np.isfinite(v.values) for v in moving}

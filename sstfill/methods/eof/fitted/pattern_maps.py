@@ -17,8 +17,8 @@ from sstfill.methods.common.regression import second_moments
 from sstfill.methods.eof.bayes_eof import NOISE_PRIOR, BayesEof, marginal_variance
 from sstfill.methods.eof.climatology import RIDGE, Climatology, season
 from sstfill.methods.eof.dineof import Dineof
-from sstfill.methods.eof.fitted_amplitudes import SampleFit
-from sstfill.methods.eof.fitted_maps import Amplitudes, Band, summed
+from sstfill.methods.eof.fitted.amplitude_model import SampleFit
+from sstfill.methods.eof.fitted.pixel_equations import Amplitudes, Band, summed
 
 
 def since_1970(obs: xr.DataArray, first: int) -> NDArray[np.float64]:
@@ -50,27 +50,33 @@ def write_climatology(
     """Write the maps of a climatology; return its offset, its harmonics, and its year in days."""
     days, year = since_1970(archive.obs, 0), year_length(archive.obs)
     used = 0
+    # A year of daily images spans a day less than a year.
     if days[-1] - days[0] >= year - 1:
         used = method.harmonics
     c = season(days, used, year).astype(np.float32)
     ridge = np.full(c.shape[1], RIDGE)
+    # The mean is free, but for enough to solve for a pixel never observed.
     ridge[0] = 1e-6
     observed = archive.sample[np.isfinite(archive.sample)]
     offset = 0.0
     if observed.size:
+        # Double: single precision loses digits in a sum of so many equal values.
         offset = float(observed.mean(dtype=np.float64))
     amplitudes = Amplitudes(np.arange(len(c)), c, second_moments(c), ridge, offset)
     _create(folder, archive, c.shape[1], {"variance": Map((c.shape[1],)), "free": Map()})
     totals = np.zeros(4)
     for band in summed(archive, amplitudes):
+        # In the first pass the maps hold sums, which the second turns into variances.
         totals += _write_least_squares(folder, band, ridge)
     squares, free, power, count = totals
+    # No pattern is more uncertain than the field varies.
     common = max(power / max(count, 1), float(np.finfo(np.float32).tiny) ** 2)
     pooled = squares / free if free else common
     # In a second pass, since the scatter of a pixel is drawn to that of all.
     for tile in archive.tiles:
         own_squares = fitted_store.read_part(folder, "noise", *tile)
         own_free = fitted_store.read_part(folder, "free", *tile)
+        # As if each pixel had one more observation, with the scatter of all pixels.
         scatter = (own_squares + pooled) / (own_free + 1)
         unscaled = fitted_store.read_part(folder, "variance", *tile)
         variance = np.minimum(unscaled * scatter, common)
@@ -91,7 +97,7 @@ def _write_least_squares(folder: Path, band: Band, ridge: NDArray) -> NDArray[np
     squares = np.zeros(len(sums.count))
     for part in sums.solve(ridge):
         patterns[part.pixels] = part.patterns
-        variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
+        variance[part.pixels] = part.variance
         squares[part.pixels] = sums.residual(part)
     free = np.maximum(sums.count - k, 0)
     maps: dict[str, NDArray] = {"patterns": patterns, "variance": variance}
@@ -113,7 +119,10 @@ def write_bayes(method: BayesEof, archive: Archive, fit: SampleFit, folder: Path
         for part in sums.solve(fit.amplitudes.ridge):
             here = part.pixels
             patterns[here] = part.patterns
-            variance[here] = fit.noise * marginal_variance(part.inverse, total - part.normal)
+            # The error counts in the gaps of a pixel: the moments of all images less those it was
+            # seen in.
+            variance[here] = fit.noise * marginal_variance(part, total - part.normal)
+            # A pixel's own noise, drawn to the common one where it has few observations.
             squares = sums.residual(part) + NOISE_PRIOR * fit.noise
             noise[here] = squares / (sums.count[here] + NOISE_PRIOR)
         known = _enough(sums.count, len(fit.amplitudes.times), method.min_pixel_coverage)
@@ -126,12 +135,14 @@ def write_dineof(method: Dineof, archive: Archive, fit: SampleFit, folder: Path)
     _create(folder, archive, len(amplitudes.ridge), {})
     for band in summed(archive, amplitudes):
         patterns = np.concatenate([part.patterns for part in band.sums.solve(amplitudes.ridge)])
+        # One error for all pixels, as DINEOF states it in memory.
         noise = np.full(len(patterns), fit.noise)
         known = _enough(band.sums.count, len(amplitudes.times), method.min_pixel_coverage)
         _write(folder, band, known, {"patterns": patterns, "noise": noise})
 
 
 def _enough(count: NDArray, images: int, least: float) -> NDArray[np.bool_]:
+    # A coverage of 0 asks for one observation nevertheless.
     return np.asarray((count > 0) & (count >= least * images))
 
 

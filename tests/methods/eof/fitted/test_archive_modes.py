@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from sstfill.fields.patches import PatchGrid
 from sstfill.methods import BayesEof, Climatology, Dineof
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.sampling import gather, tile, windows
-from sstfill.methods.eof import fitted_maps
-from sstfill.methods.eof.fitted_build import since_1970
 from sstfill.methods.registry import fit, load
 
 BAYES = BayesEof(modes=16, max_iterations=25)
@@ -193,54 +191,6 @@ def test_an_image_without_observations_follows_its_neighbours(everything, archiv
     away = np.square(full["mean"][40] - blind["mean"][40]).mean()
     assert 0 < float(away) < 0.5 * float(np.square(full["mean"][40] - full["mean"][0]).mean())
     assert float(blind["error"][40].mean()) > float(full["error"][40].mean())
-
-
-@dataclass
-class Watched:
-    """An archive's field that notes how much of it is read at once."""
-
-    obs: xr.DataArray
-    asked: list[int] = field(default_factory=list)
-
-    def __getitem__(self, part: tuple[slice, ...]) -> xr.DataArray:
-        self.asked.append(self.obs[part].size)
-        return self.obs[part]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.obs, name)
-
-
-@pytest.mark.parametrize("method", [Climatology(), Dineof(modes=3)], ids=["climatology", "dineof"])
-def test_no_more_than_a_slab_of_a_tile_is_read(method, archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitted_maps, "SLAB", 16)
-    monkeypatch.setattr(fitted_maps, "READ", 16)
-    obs = Watched(archive.obs)
-    pin(method, replace(archive, obs=obs), tmp_path / "a")
-    assert obs.asked and max(obs.asked) == int(np.prod(CORE))
-
-
-def test_a_tile_in_bands_gives_the_same_maps(archive, everything, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitted_maps, "ROOM", 40_000)
-    again = pin(BAYES, archive, tmp_path / "a")
-    assert len(fitted_maps._bands(archive.tiles[0], 100)) > 1
-    window = archive.trials[0]
-    xr.testing.assert_allclose(
-        again.estimate(window), everything["bayes_eof"].estimate(window), rtol=1e-3
-    )
-
-
-@pytest.mark.parametrize("calendar", ["noleap", "standard"])
-def test_days_count_from_1970(calendar):
-    time = xr.date_range(
-        "1970-02-01", periods=3, freq="2D", calendar=calendar, use_cftime=calendar == "noleap"
-    )
-    assert since_1970(xr.DataArray(np.zeros(3), {"time": time}, "time"), 5).tolist() == [31, 33, 35]
-
-
-def test_days_count_from_the_first_step_without_a_calendar():
-    assert since_1970(xr.DataArray(np.zeros(2), dims="time"), 5).tolist() == [5, 6]
-    hours = xr.DataArray(np.zeros(2), {"time": ("time", [48, 60], {"units": "hours"})}, "time")
-    assert since_1970(hours, 5).tolist() == [2, 2.5]
 
 
 def test_a_folder_without_a_method_is_told(tmp_path):

@@ -28,8 +28,8 @@ from sstfill.methods.eof.climatology import Climatology, season
 from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.draws import ModeDraws, amplitude_deviations
 from sstfill.methods.eof.error_correlation import UNCORRELATED, ErrorCorrelation
-from sstfill.methods.eof.fitted_amplitudes import Sensor, fit_bayes, fit_dineof
-from sstfill.methods.eof.fitted_build import (
+from sstfill.methods.eof.fitted.amplitude_model import Sensor, fit_bayes, fit_dineof
+from sstfill.methods.eof.fitted.pattern_maps import (
     since_1970,
     write_bayes,
     write_climatology,
@@ -122,12 +122,15 @@ class FittedModesOfArchive:
         patterns = fitted_store.read_part(self.folder, "patterns", rows, columns)
         patterns = patterns.reshape(-1, inside[0].size)
         sea = window.sea[window.patch.within[1:]].values.astype(bool).ravel()
+        # Patterns are NaN on the land of the fit, and where a pixel was observed too rarely.
         known = np.isfinite(patterns).all(0) & sea
         noise = fitted_store.read_part(self.folder, "noise", rows, columns).ravel()[known]
         variance = None
+        # DINEOF takes its patterns as certain.
         if self.kind != Dineof.name:
             variance = fitted_store.read_part(self.folder, "variance", rows, columns)
             variance = variance.reshape(patterns.shape)[:, known].T
+        # Pixels come first, as the products of `LowRank` want them in memory.
         patterns = np.ascontiguousarray(patterns[:, known].T)
         with one_blas_thread():
             amplitudes, covariance, used = self._amplitudes(window)
@@ -141,14 +144,18 @@ class FittedModesOfArchive:
         mean = np.full((len(inside), known.size), np.nan, np.float32)
         error = mean.copy()
         with one_blas_thread():
+            # A few at a time, for each product for all images is as large as the estimate.
             for start in range(0, len(inside), IMAGES):
                 some = slice(start, start + IMAGES)
                 mean[some, known] = low_rank.mean(some) + np.float32(self.offset)
                 error[some, known] = np.sqrt(low_rank.variance(some))
+        # The smoother bridges an image too cloudy to be used, but the option asks that it stay
+        # empty.
         mean[~used] = np.nan
         error[~used] = np.nan
         mean = mean.reshape(inside.shape).astype(inside.dtype, copy=False)
         error = error.reshape(inside.shape)
+        # Attributes of the observations, such as a valid range, are not those of an error.
         fields = {"mean": inside.copy(data=mean), "error": inside.copy(data=error)}
         return xr.Dataset(fields).drop_attrs(deep=False)
 
@@ -162,7 +169,10 @@ class FittedModesOfArchive:
         within = window.patch.within[0]
         if self.sensor is None:
             days = since_1970(window.obs, window.patch.seen[0].start)
+            # Days since 1970 in any window: the phase of the season must not depend on its first
+            # image.
             c = season(days, self.harmonics, self.year).astype(np.float32)[within]
+            # The season of a date is known exactly; all error is in the patterns.
             return c, np.zeros((*c.shape, c.shape[1]), np.float32), np.ones(len(c), bool)
         smoothed, used = self.sensor.amplitudes(window.sample, days_since_first(window.obs))
         mean = smoothed.mean[within].astype(np.float32)
@@ -180,12 +190,14 @@ class FittedBayesEof(FittedModesOfArchive):
         found, inside = self._estimated(low_rank, known, used, window), window.inside
         _, rows, columns = window.patch.inside
         within = window.patch.within[0]
+        # Absolute times key the draws, so that neighbouring windows draw the same red noise.
         days = absolute_days(window.obs, first=window.patch.seen[0].start)
         with one_blas_thread():
             precision, _, _ = self.sensor.evidence(window.sample)
             deviations = amplitude_deviations(
                 precision, days, self.sensor.time_scale, members, self.seed
             )
+        # Keys are places in the whole grid, so that the noise has no seam between windows.
         y, x = np.divmod(np.flatnonzero(known), inside.shape[2])
         pixels = pixel_keys(y + rows.start, x + columns.start)
         draws = ModeDraws(
@@ -194,6 +206,7 @@ class FittedBayesEof(FittedModesOfArchive):
         drawn = np.full((members, len(inside), known.size), np.nan, inside.dtype)
         with one_blas_thread():
             for member in range(members):
+                # Once a member: the same patterns hold for all images.
                 patterns = draws.patterns(member)
                 for start in range(0, len(inside), IMAGES):
                     some = slice(start, start + IMAGES)
@@ -208,6 +221,7 @@ def fitted_climatology(method: Climatology, archive: Archive, folder: Path) -> F
     """Fit each pixel's mean and seasonal cycle, tile by tile."""
     offset, harmonics, year = write_climatology(method, archive, folder)
     state = {"options": config.options(method), "offset": offset, "harmonics": harmonics}
+    # Left out for the usual year, as earlier versions wrote it.
     if year != YEAR:
         state["year"] = year
     fitted_store.write_state(folder, method.name, state)
@@ -219,6 +233,7 @@ def fitted_bayes_eof(method: BayesEof, archive: Archive, folder: Path) -> Fitted
     fit = fit_bayes(method, archive)
     write_bayes(method, archive, fit, folder)
     correlation = None
+    # Only draws need it, and it costs a fit of its own.
     if archive.members:
         correlation = _error_correlation(method, archive)
     return _saved(method, fit.sensor, folder, correlation)
@@ -232,6 +247,7 @@ def _error_correlation(method: BayesEof, archive: Archive) -> ErrorCorrelation:
     height = min(side, sea.shape[0])
     width = min(side, sea.shape[1])
     # The square with most sea.
+    # A centred mean of the sea: cut to squares wholly inside the grid, its index is their corner.
     cover = uniform_filter(sea.values.astype(np.float32), (height, width), mode="constant")
     inside = cover[height // 2 : sea.shape[0] - (height - 1) // 2]
     inside = inside[:, width // 2 : sea.shape[1] - (width - 1) // 2]
@@ -256,6 +272,7 @@ def _saved(
     correlation: ErrorCorrelation | None = None,
 ) -> FittedModesOfArchive:
     """Write the model of the amplitudes, which marks the folder as complete."""
+    # The state is written last: a folder without it is not a fit.
     for name in ARRAYS:
         fitted_store.write_array(folder, f"point_{name}", getattr(sensor, name))
     numbers = {name: getattr(sensor, name) for name in ("offset", "noise", "least")}
@@ -284,10 +301,12 @@ def load_modes(folder: Path) -> FittedModesOfArchive:
     for name in ARRAYS:
         arrays[name] = fitted_store.read_array(folder, f"point_{name}")
     sensor = Sensor(**arrays, **state["sensor"])
+    # Arrays of another fit might broadcast without an error, so their shapes are compared.
     points, k = sensor.patterns.shape if sensor.patterns.ndim == 2 else (-1, -1)
     shapes = (sensor.products.shape, sensor.used.shape, sensor.time_scale.shape)
     if shapes != ((points, k * (k + 1) // 2), (points,), (k,)) or sensor.used.dtype != bool:
         raise ReadError(f"cannot read {folder}: the shapes of its arrays do not match; {REMEDY}")
+    # Values of a damaged array would pass on silently into every estimate.
     finite = all(np.isfinite(array).all() for array in arrays.values())
     if not finite or not (sensor.time_scale > 0).all():
         raise ReadError(

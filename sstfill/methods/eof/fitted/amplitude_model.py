@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common.matrix import ObservationMatrix
-from sstfill.methods.common.regression import regress, second_moments, unpack, upper
+from sstfill.methods.common.regression import regress, second_moments, unpack
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.eof.dineof import Dineof
-from sstfill.methods.eof.fitted_maps import Amplitudes
+from sstfill.methods.eof.fitted.pixel_equations import Amplitudes
 from sstfill.methods.eof.iteration import with_error
 from sstfill.methods.eof.kalman_smoother import Smoothed, fitted_time_scale, smooth
 
@@ -66,9 +66,12 @@ class Sensor(NamedTuple):
         sample, and which images are used.
         """
         observed = np.isfinite(sample) & self.used
+        # Counted on the sample, which stands for the image.
         used = observed.sum(1) >= self.least * max(1, int(self.used.sum()))
+        # An image that is not used gives no evidence: its neighbours in time tell its amplitudes.
         observed &= used[:, np.newaxis]
         x = np.where(observed, sample - np.float32(self.offset), 0).astype(np.float32)
+        # One product for all images: packed products of the observed points add up to ``E[U^T U]``.
         normal = (observed.astype(np.float32) @ self.products).astype(np.float64)
         precision = unpack(normal, len(self.time_scale))
         right = (x @ self.patterns).astype(np.float64)
@@ -95,11 +98,13 @@ class SampleFit(NamedTuple):
 
 def fit_bayes(method: BayesEof, archive: Archive) -> SampleFit:
     """Fit Bayesian EOFs to the sample."""
+    # An archive holds one variable, so there is nothing to weigh by its scale.
     matrix, found = replace(method, normalise=False).decompose(*_sample_field(archive))
     amplitudes = Amplitudes(
         matrix.times,
         found.amplitudes,
         second_moments(found.amplitudes, found.covariance),
+        # The ridge of a Gaussian prior: noise variance over the variance of a pattern value.
         found.noise / found.prior,
         float(matrix.offset[0]),
     )
@@ -126,16 +131,20 @@ def fit_dineof(method: Dineof, archive: Archive) -> SampleFit:
     noise = min(residual * float(np.sqrt(count / max(count - parameters, 1))), withheld)
     values = low_rank.amplitudes.astype(np.float32)
     power = np.square(low_rank.patterns, dtype=np.float64).mean(0)
+    # A mode that vanished on all points must not divide by zero.
     prior = np.maximum(power, np.finfo(np.float32).tiny)
     amplitudes = Amplitudes(
         matrix.times, values, second_moments(values), noise / prior, float(matrix.offset[0])
     )
+    # Five steps, as `VariationalFit` starts; the rounds below move it to the data.
     start = np.full(len(prior), 5 * np.median(np.diff(days)))
     sensor = _sensor(matrix, amplitudes, archive, noise, start, method.min_image_coverage)
     with one_blas_thread():
+        # Expectation maximisation: smooth by the time scales, then fit them to what was smoothed.
         for _ in range(ROUNDS):
             smoothed, _ = sensor.amplitudes(archive.sample[matrix.times], days)
             sensor = sensor._replace(time_scale=fitted_time_scale(smoothed, days))
+    # The error at withheld points, not the residual: maps state the error of a filled pixel.
     return SampleFit(amplitudes, sensor, withheld)
 
 
@@ -159,9 +168,8 @@ def _sensor(
 ) -> Sensor:
     """Regress the points of the sample on the amplitudes, as every pixel is."""
     points, k = archive.sample.shape[1], amplitudes.values.shape[1]
-    rows, columns = upper(k)
     patterns = np.zeros((points, k), np.float32)
-    products = np.zeros((points, len(rows)), np.float32)
+    products = np.zeros((points, k * (k + 1) // 2), np.float32)
     values = matrix.values.astype(np.float32)
     c, moments, ridge = amplitudes.values, amplitudes.moments, amplitudes.ridge
     with one_blas_thread():
@@ -169,8 +177,9 @@ def _sensor(
             u = part.patterns
             at = matrix.pixels[part.pixels]
             patterns[at] = u
-            covariance = np.float32(noise) * part.inverse[:, rows, columns]
-            products[at] = u[:, rows] * u[:, columns] + covariance
+            # ``E[u u^T]``, so that an uncertain point tells less of the amplitudes.
+            products[at] = second_moments(u) + np.float32(noise) * part.inverse
+    # Points observed too rarely were dropped when the matrix was packed.
     used = np.zeros(points, bool)
     used[matrix.pixels] = True
     return Sensor(patterns, products, used, amplitudes.offset, noise, time_scale, least)
