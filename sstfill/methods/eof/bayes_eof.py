@@ -78,7 +78,6 @@ class BayesEof:
     name: ClassVar[str] = "bayes_eof"
     multivariate: ClassVar[bool] = True
     min_times: ClassVar[int] = 3
-    trials: ClassVar[int] = 4
 
     modes: int | Literal["auto"] = "auto"
     normalise: bool = False
