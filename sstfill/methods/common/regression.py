@@ -173,7 +173,7 @@ class NormalEquations:
 def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Regressed:
     k = right.shape[1]
     if k >= MANY:
-        from sstfill.methods.common import regression_kernels  # Numba takes long to import
+        from sstfill.methods.common.kernels import regression_kernels  # Numba takes long to import
 
         patterns, inverse = np.empty_like(right), np.empty(normal.shape, right.dtype)
         if regression_kernels.solve(normal, right, ridge.astype(np.float64), patterns, inverse):
