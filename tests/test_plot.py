@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,25 @@ def test_maps_have_a_panel_for_each_layer_on_a_map() -> None:
     )
     labels = [ax.get_xlabel() for ax in figure.axes if ax not in panels]
     assert sorted(labels) == ["Sea surface temperature (K)", "error, 1 σ (K)"]
+
+
+@pytest.mark.parametrize("kind", ["maps", "panels", "animation"])
+def test_a_dollar_in_the_words_of_a_file_is_no_formula(kind: str) -> None:
+    words = r"price in US$\foo_$"
+    ds = made(units=words)
+    ds["sst"].attrs = {"units": words, "long_name": words}
+    ds["sst"].attrs["sstfill_method"] = json.dumps({"name": words})
+    made_of = plot.picture(ds, kind=kind)
+    figure = made_of if isinstance(made_of, Figure) else made_of.figure
+    paint(figure)
+    assert any(words in ax.get_xlabel() for ax in figure.axes)
+
+
+def test_a_dollar_in_the_words_of_a_scorecard_is_no_formula() -> None:
+    words = r"price in US$\foo_$"
+    figure = plot.scorecard(made_card().assign_attrs(variable=words, units=words))
+    paint(figure)
+    assert words in figure.get_suptitle()
 
 
 def test_observed_shows_only_the_observed_and_shares_the_scale() -> None:

@@ -34,6 +34,7 @@ def run_recipes(args: argparse.Namespace) -> Iterator[str]:
         else:
             yield printable(f"{recipe.name}: {recipe.title}")
         return
+    # aligned, as a table
     width = max(map(len, known))
     yield "\n".join(f"{name:<{width}}  {load_recipe(name).title}" for name in known)
 

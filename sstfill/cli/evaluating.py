@@ -160,7 +160,7 @@ def run_demo(args: argparse.Namespace) -> Iterator[str]:
     yield f"{card}\n"
     filled = fill(seen, card.best, variables="sst", seed=args.seed)
     yield summary(filled)
-    gap = (filled.sst_source == 1).values
+    gap = (filled.sst_source == 1).values  # pixels that were filled
     error = metrics.rmse(filled.sst.values[gap], seen.truth.values[gap])
     yield f"  truth   RMSE {error:.3f} {seen.sst.units} at all filled pixels (known here)\n"
     io.write(filled, target)
@@ -296,6 +296,7 @@ def run_bench(args: argparse.Namespace) -> Iterator[str]:
         used = "used" if note.used else "not used"
         yield printable(f"{used:9}{note.path}: {note.how}")
     networks: dict[str, dict[str, Method]] = {}
+    # hours of training, so that networks are kept and taken up again
     if args.steps is not None:
         folder = args.networks or str(Path(args.out) / "networks")
         training = VariantTraining(
@@ -387,6 +388,7 @@ def _summary(outcome: protocol.ProtocolResult) -> Iterator[str]:
     for data in dict.fromkeys(line["data"] for line in lines):
         settings: dict[str, list[dict[str, Any]]] = {}
         for line in lines:
+            # rows in which nothing was filled or hidden have no error to compare
             if line["data"] == data and line["variant"] == protocol.WHOLE and line["n"]:
                 setting = f"{line['operator']} {line['masks']} {line['fraction']}"
                 settings.setdefault(setting, []).append(line)

@@ -102,6 +102,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     if args.report is not None:
         # All outputs are checked before hours of work.
         check_target(args.report, args.inputs)
+    # before the input is opened: a slip in an option costs no time then
     chosen = None  # auto, with the seed
     if args.method is not None:
         chosen = method(args, args.method)

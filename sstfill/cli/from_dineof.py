@@ -181,6 +181,7 @@ class Translation:
         if target.suffix.lower() not in SUFFIXES:
             target = target.with_suffix(".nc")
             self._note("results", f"is binary: sstfill writes NetCDF, here {target}")
+        # DINEOF may overwrite its input
         if target == PurePosixPath(source):
             target = target.with_stem(f"{target.stem}_filled")
             self._note("results", f"is the input, which sstfill does not change: here {target}")

@@ -290,6 +290,7 @@ def add_clouds(parser: argparse.ArgumentParser) -> None:
 def run_clouds(args: argparse.Namespace) -> Iterator[str]:
     """Print the occluded fraction for each threshold, and draw."""
     check_picture(args.plot, [args.input])
+    # low to high, as the paper's table has them
     thresholds = _numbers(args.thresholds) or sorted(published.occluded_by_threshold())
     with io.reading(args.input):
         series = lwp_series(args.input)

@@ -106,6 +106,7 @@ def run_plot(args: argparse.Namespace) -> Iterator[str]:
                 f"--{option} is for a picture, and {args.out!r} is a film; leave it out, or end "
                 "the name in .png"
             )
+    # without --time None is not a number either, and `plot` chooses
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
         # a number is an index; what is no number is a date, which `plot` reads

@@ -59,6 +59,7 @@ def run_nightly(args: argparse.Namespace) -> Generator[str, None, int]:
     night = run_night(
         recipe, workers=args.workers, scheduler=args.scheduler, memory=memory, refit=args.refit
     )
+    # no error: cron runs the command again, and finds the lock free
     if night.status == "busy":
         complain(f"busy: {night.failure}")
         return night.exit

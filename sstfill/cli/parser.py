@@ -73,6 +73,7 @@ def whole_number(text: str) -> int:
     >>> whole_number("-3")
     -3
     """
+    # by length first: Python refuses to read thousands of digits, in words of its own
     if len(text) > 30 or not -LARGEST <= int(text) <= LARGEST:
         raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is not a whole number below 2**63")
     return int(text)
@@ -110,6 +111,7 @@ class Parser(argparse.ArgumentParser):
         """Raise the mistake, and point to the help."""
         words = message.split(" ")
         for position, word in enumerate(words):
+            # a value that was pasted by mistake may be of any length
             if len(word) > 200:
                 words[position] = reprlib.repr(word)
         raise OptionError(f"{' '.join(words)}; see {self.prog} --help")
@@ -166,6 +168,7 @@ def grammar(names: Collection[str]) -> tuple[Parser, dict[str, Parser]]:
         default=argparse.SUPPRESS,
         help="print the versions of sstfill and of what it computes with",
     )
+    # here alone: a subparser's own default would undo what stands before the subcommand
     parser.set_defaults(quiet=False, progress=False, debug=False)
     _add_messages(parser)
     subparsers = parser.add_subparsers(
@@ -225,6 +228,7 @@ def _excess(rest: list[str], args: argparse.Namespace, usage: str) -> OptionErro
     takers = []
     for known in sorted(METHODS):
         flags = [flag(field.name) for field in own_fields(known)]
+        # flags that are on or off have a second spelling
         if name.replace("--no-", "--") in flags:
             takers.append(known)
     if takers and args.command == "fill" and method is None:
@@ -234,5 +238,6 @@ def _excess(rest: list[str], args: argparse.Namespace, usage: str) -> OptionErro
     own = []
     if method is not None:
         own = [flag(field.name) for field in own_fields(method)]
+    # the usage lists what the subcommand takes; a dict drops what is in both
     valid = dict.fromkeys([*own, *re.findall(r"--[a-z][a-z0-9-]*", usage)])
     return unknown(f"option of {method or args.command}", name, valid)

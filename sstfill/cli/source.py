@@ -227,6 +227,7 @@ def blocks(
     if unit == length and any(stored[d] < n for d, n in da.sizes.items() if d in stored):
         # stored as long series of few pixels: to read it image by image would read it all each time
         return {}
+    # whole stored chunks: half of one would be decompressed as a whole, too
     wanted = block_bytes * length / da.nbytes
     return {str(time): max(1, round(wanted / unit)) * unit}
 
@@ -285,6 +286,7 @@ def check_picture(
     """Refuse before the work a picture that could not be saved after it."""
     if path is not None:
         place.check_parent(path)
+        # looked for, not imported: that takes seconds, which an error should not wait for
         absent = [name for name in ("matplotlib", "cartopy") if find_spec(name) is None]
         if absent:
             raise OptionError(

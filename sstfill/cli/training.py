@@ -47,6 +47,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     for title, cls, prefix in (("archive", ArchiveOptions, WHAT), ("training", TrainOptions, HOW)):
         group, own = parser.add_argument_group(title), parameters(cls)
         for field in dataclasses.fields(cls):
+            # the table's own words, else those of the argument of `train` that it becomes
             words = own.get(field.name) or of_train.get(field.name, "")
             plain = words.replace("`", "").removesuffix(".")
             text = f"{plain} (default: {str(field.default).lower()})".strip()

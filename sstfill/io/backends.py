@@ -222,7 +222,9 @@ def _present(array: Any) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
     """
     folder = Path(array.store.root, array.path)
     lengths = tuple(array.shards or array.chunks)
-    counts = [math.ceil(size / length) for size, length in zip(array.shape, lengths, strict=True)]
+    counts = []
+    for size, length in zip(array.shape, lengths, strict=True):
+        counts.append(math.ceil(size / length))
     files: dict[tuple[int, ...], Path] = {}
     for place, _, names in os.walk(folder):
         for name in names:
@@ -268,8 +270,10 @@ def _in_shards(
             stream.seek(*(-(size + 4), os.SEEK_END) if at_end else (0, os.SEEK_SET))
             index = np.frombuffer(stream.read(size), "<u8").reshape(*inside, 2)
         there = (index != np.iinfo(np.uint64).max).any(axis=-1)
-        box = tuple(slice(n * k, (n + 1) * k) for n, k in zip(numbers, inside, strict=True))
-        present[box] = there
+        box = []
+        for number, count in zip(numbers, inside, strict=True):
+            box.append(slice(number * count, (number + 1) * count))
+        present[tuple(box)] = there
     needed = []
     for length, chunk in zip(array.shape, array.chunks, strict=True):
         needed.append(math.ceil(length / chunk))

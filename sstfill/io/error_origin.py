@@ -148,14 +148,17 @@ def from_backend(error: BaseException) -> bool:
 
 def while_reading(error: BaseException) -> bool:
     """Whether a storage failure arose from reading stored values, as against writing them."""
-    return from_backend(error) and any(
-        _is_storage(module) and name.rpartition(".")[2] in READERS
-        for module, name in _frames(error)
-    )
+    if not from_backend(error):
+        return False
+    for module, name in _frames(error):
+        if _is_storage(module) and name.rpartition(".")[2] in READERS:
+            return True
+    return False
 
 
 def _is_storage(module: str) -> bool:
-    return any(module == known or module.startswith(known + ".") for known in STORAGE)
+    # with the dot, or zarrlike would pass for zarr
+    return f"{module}.".startswith(tuple(f"{known}." for known in STORAGE))
 
 
 def one_line(error: BaseException) -> str:

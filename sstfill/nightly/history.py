@@ -162,6 +162,7 @@ def added(lines: list[dict[str, Any]], night: Night) -> list[dict[str, Any]]:
 
 def write(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write all lines atomically; lines there that cannot be read are kept in another file."""
+    # read again: `read` has given the good lines alone
     _, bad = _split(path)
     if bad:
         kept = _unreadable(path)

@@ -72,6 +72,7 @@ def _chart(scored: list[tuple[str, float, str]], usual: Usual | None) -> Figure:
         for value, word, colour in ((usual.median, "median", "0.4"), (usual.limit, "limit", RED)):
             text = f"{word} {value:.3g}"
             ax.text(0.01, value, text, color=colour, va="bottom", transform=inside)
+    # room for the words at the limit; errors that are all 0 have no extent
     ax.set_ylim(0, 1.15 * top or 1.0)
     ax.set_xlim(-0.5, len(scored) - 0.5)
     ticks = sorted({0, len(scored) // 2, len(scored) - 1})

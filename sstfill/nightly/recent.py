@@ -70,6 +70,7 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
                 scores[name] = {}
                 continue
             summary = dict(in_both_spaces(score, model.transform).summary)
+            # factors by distance, of the error that is scaled already: of no use to a report
             summary.pop("scale", None)
             scores[name] = summary
     return scores
@@ -127,6 +128,7 @@ def variable_reports(
         for name, score in scores.items():
             days = _load_days(job, name)
             total = len(days.time)
+            # the images that are scored, too
             times = slice(max(0, total - TRIAL[0]), total)
             counts = _count_flags(held[f"{name}_source"], times)
             errors = _sampled(held[f"{name}_error"], times)

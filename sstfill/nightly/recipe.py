@@ -240,6 +240,7 @@ def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
     archive = place(places.archive, "archive", base)
     filled = place(places.filled, "filled", base)
     report = place(places.report, "report", base)
+    # before hours of work: the first night makes the folder itself, and not those above it
     if not report.parent.is_dir():
         raise OptionError(
             f"report={places.report!r} of {path.name} lies in {report.parent}, which is not there; "

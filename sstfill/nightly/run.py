@@ -133,6 +133,7 @@ class _NightRun:
             lines = history.read(self.recipe.report / report.HISTORY)
             night = self._completed(lines)
         except Exception as error:
+            # another fill or download works on the stores: this night has nothing to report
             if held_by_another(error):
                 log.info("%s", error)
                 return Night(status="busy", started=self.started, failure=str(error))

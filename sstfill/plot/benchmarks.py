@@ -63,9 +63,9 @@ def by_fraction(results: xr.Dataset, paper: Mapping[str, Points] | None = None) 
     for ax, (name, masks) in zip(boxes, panels, strict=False):
         one = data.isel(row=(data["data"].values == name) & (data["masks"].values == masks))
         _panel(ax, one, methods, paper or {})
-        ax.set_title(
-            "\n".join(textwrap.wrap(f"{name} under {masks}", 44)), fontsize="small", loc="left"
-        )
+        title = "\n".join(textwrap.wrap(f"{name} under {masks}", 44))
+        # data are called after files, and a "$" in a file's name is no formula
+        ax.set_title(title, fontsize="small", loc="left", parse_math=False)
     for ax in boxes[len(panels) :]:
         ax.set_axis_off()
     # One legend for all panels: a method has the same handle in each.
@@ -120,7 +120,8 @@ def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, P
             label=name,
             zorder=3,
         )
-    ax.set(xlim=(0, 100), xlabel="occluded (%)", ylabel=with_units("MAE", units))
+    ax.set(xlim=(0, 100), xlabel="occluded (%)")
+    ax.set_ylabel(with_units("MAE", units), parse_math=False)
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="0.9", linewidth=0.6)
@@ -174,13 +175,15 @@ def strip(sample: xr.DataArray) -> Figure:
         boxes[row, 0].set_ylabel(f"frame {step}", fontsize="small")
     if sample.sizes["channel"] == 1:
         bar = figure.colorbar(image, ax=boxes, shrink=0.6, pad=0.01)
-        bar.set_label(printed(str(sample.attrs.get("units", ""))), fontsize="small")
+        units = printed(str(sample.attrs.get("units", "")))
+        bar.set_label(units, fontsize="small", parse_math=False)
         bar.ax.tick_params(labelsize="small")
     attrs = sample.attrs
     figure.suptitle(
         f"{attrs.get('data', 'a sequence')}: {attrs.get('operator', 'occluded')}, "
         f"{attrs.get('occluded', 0):.0%} hidden",
         fontsize="medium",
+        parse_math=False,
     )
     return figure
 
@@ -194,6 +197,7 @@ def _draw(ax: Axes, image: np.ndarray, scale: np.ndarray) -> AxesImage:
         return ax.imshow(
             image[..., 0], vmin=scale[0], vmax=scale[1], cmap="viridis", interpolation="nearest"
         )
+    # from -1 to 1, as networks take them, to the 0 to 1 of a picture
     colour = np.clip((image + 1) / 2, 0, 1)
     return ax.imshow(np.where(np.isnan(colour), float(HIDDEN), colour), interpolation="nearest")
 

@@ -76,6 +76,7 @@ def canvas(field: xr.DataArray) -> Canvas:
     lon = np.unwrap(np.unwrap(lon, axis=1, period=360), axis=0, period=360)
     x, y = _corners(lon, along=1), np.clip(_corners(lat, along=0), -90, 90)
     centre = _centre(x)
+    # the projection draws nothing beyond its own ends, half the globe from its centre
     return Canvas(np.clip(x - centre, -180, 180), y, geographic=True, centre=centre)
 
 
@@ -87,6 +88,7 @@ def dress(ax: Axes, where: Canvas, *, left: bool, bottom: bool) -> None:
     ax.set_ylim(where.y.min(), where.y.max())
     ax.set_aspect(where.stretch)
     ax.set_facecolor("white")
+    # cartopy hides both
     ax.xaxis.set_visible(True)
     ax.yaxis.set_visible(True)
     # The margin keeps the labels of neighbouring maps apart.

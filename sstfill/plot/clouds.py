@@ -46,6 +46,7 @@ def masks(
         PICTURE * len(steps) + 1.4, (tall + 0.1) * (len(rows) + 1) + 0.6, "constrained"
     )
     boxes = figure.subplots(len(rows) + 1, len(steps), squeeze=False)
+    # a cloudless series has no top, and a scale of no length cannot be drawn
     top = max(float(np.percentile(frames, 99)), 1e-6)
     for column, (step, frame) in enumerate(zip(steps, frames, strict=True)):
         image = boxes[0, column].imshow(

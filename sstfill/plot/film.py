@@ -221,7 +221,7 @@ def animation(
         now = views[number]
         entitle(sheet, f"{whole.label}, {date(whole.field, steps[number])}")
         for box, mesh, layer in zip(sheet.maps, meshes, shown, strict=True):
-            box.set_title(title_of(layer, now), fontsize="medium")
+            box.set_title(title_of(layer, now), fontsize="medium", parse_math=False)
             # the same mesh with new values: land and axes are not drawn anew
             mesh.set_array(np.ma.masked_invalid(values_of(layer, now).values))
 

@@ -117,8 +117,8 @@ def maps(
     scale = scale_of(now.field, robust)
     field_axes = []
     for number, (box, layer) in enumerate(zip(sheet.maps, shown, strict=True)):
-        box.set_title(prefix + title_of(layer, now), fontsize="medium")
-        prefix = ""
+        box.set_title(prefix + title_of(layer, now), fontsize="medium", parse_math=False)
+        prefix = ""  # the date stands above the first map alone
         finish(box, where, now, left=number == 0)
         if layer == "source":
             _draw_source(box, where, now)
@@ -320,8 +320,9 @@ def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
         where.y,
         now.source.values,
         cmap=ListedColormap(SOURCE_COLOURS),
+        # flags are whole numbers: each lies in the middle of its colour
         vmin=-0.5,
-        vmax=4.5,
+        vmax=len(SOURCES) - 0.5,
         rasterized=True,
     )
     counts = [int((now.source == flag).sum()) for flag in range(len(SOURCES))]

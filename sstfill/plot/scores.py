@@ -89,7 +89,8 @@ def scorecard(card: Any, ax: Axes | None = None, fig: Figure | SubFigure | None 
         _patches(boxes["patches"], data)
         _gradients(boxes["gradients"], data)
         _spectrum(boxes["spectrum"], data)
-    part.suptitle(_heading(data))
+    # a "$" in the name of a variable is no formula
+    part.suptitle(_heading(data), parse_math=False)
     return root_of(part)
 
 
@@ -109,6 +110,7 @@ def _pooled(ax: Axes, data: xr.Dataset) -> None:
     order = np.argsort(-ranking.fillna(np.inf).values, kind="stable")
     methods = _methods(data)
     for place, number in enumerate(order):
+        # colours go by the order of the scorecard, as in the other panels, not by rank
         _, colour, marker = methods[number]
         one = data.isel(method=number)
         for offset, key, face in ((0.19, "rmse", colour), (-0.19, "mae", _pale(colour))):
@@ -128,9 +130,10 @@ def _pooled(ax: Axes, data: xr.Dataset) -> None:
             transform=ax.get_yaxis_transform(),
         )
     ax.set_yticks(range(len(order)), [methods[number][0] for number in order])
+    # room for the numbers at the ends of the bars
     ax.margins(x=0.35)
     ax.set_xlim(left=0)
-    ax.set_xlabel(_error_label("error", data))
+    ax.set_xlabel(_error_label("error", data), parse_math=False)
     _clean(ax, "all withheld pixels", grid="x")
 
 
@@ -154,7 +157,7 @@ def _split(ax: Axes, data: xr.Dataset, split: str) -> None:
         ax.plot(range(len(labels)), values, color=colour, marker=marker, markersize=5, label=name)
     ax.set_xticks(range(len(labels)), labels, fontsize="small")
     ax.set_ylim(bottom=0)
-    ax.set_ylabel(_error_label("RMSE", data))
+    ax.set_ylabel(_error_label("RMSE", data), parse_math=False)
     ax.set_xlabel(
         with_units(str(data[bins].attrs.get("long_name", split)), units), fontsize="small"
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure, SubFigure
 
+# inches: around all maps, and between two; of the colour bars below
 LEFT, RIGHT, TOP, BOTTOM, GAP = 0.75, 0.30, 0.68, 1.20, 0.28
 BAR_ABOVE_EDGE, BAR_HEIGHT, POINT = 0.62, 0.13, 0.16
 LEAST = 0.4
@@ -57,9 +58,11 @@ class Sheet:
             # The pointed ends are a fraction of the bar, but ought to be as long on each.
             place: dict[str, Any] = {"cax": self.part.add_axes(box), "extendfrac": POINT / width}
         else:
+            # the room comes from the axes that the caller gave
             place = {"ax": axes, "shrink": 0.8}
         bar = self.part.colorbar(mesh, orientation="horizontal", extend=extend, **place)
-        bar.set_label(label, fontsize="small")
+        # as it is: a "$" in the name or the units of a file is no formula
+        bar.set_label(label, fontsize="small", parse_math=False)
         bar.ax.tick_params(labelsize="small")
 
     def _strip(self, axes: list[Axes]) -> tuple[float, tuple[float, float, float, float]]:
@@ -73,6 +76,7 @@ class Sheet:
 
 def root_of(part: Figure | SubFigure | Axes) -> Figure:
     """Return the figure that something lies in."""
+    # a subfigure's own figure may be a subfigure, too
     found = part.get_figure(root=True)
     assert found is not None
     return found
@@ -156,10 +160,13 @@ def check_one_place(ax: Any, fig: Any) -> None:
 
 
 def entitle(sheet: Sheet, text: str) -> None:
-    """Write the title above the maps."""
+    """Write the title above the maps, as it is: a "$" in it is no formula."""
     width, height = _inches(sheet.part)
+    # over the maps, which do not lie in the middle of the figure
     middle = (LEFT + width - RIGHT) / 2 / width
-    sheet.part.suptitle(text, x=middle, y=1 - 0.12 / height, va="top", fontsize="large")
+    sheet.part.suptitle(
+        text, x=middle, y=1 - 0.12 / height, va="top", fontsize="large", parse_math=False
+    )
 
 
 def _inches(part: Figure | SubFigure) -> tuple[float, float]:

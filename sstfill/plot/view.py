@@ -247,6 +247,7 @@ def _parts(text: str) -> dict[str, int]:
     found = [int(part) for part in re.findall(r"\d+", text)]
     if not found:
         raise ValueError(f"no date in {text!r}")
+    # a year alone is its first day
     parts = {"year": 1, "month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
     parts.update(zip(parts, found, strict=False))
     return parts

@@ -156,10 +156,11 @@ def holds(stored: xr.Dataset | None, values: xr.Dataset) -> bool:
     """Whether a window is in the store as it came, so that it need not be written."""
     if stored is None or stored.sizes["time"] < values.sizes["time"]:
         return False
-    return all(
-        np.array_equal(v.values, values[n].values, equal_nan=v.dtype.kind == "f")
-        for n, v in stored.data_vars.items()
-    )
+    for name, held in stored.data_vars.items():
+        # NumPy refuses to look for NaN in times
+        if not np.array_equal(held.values, values[name].values, equal_nan=held.dtype.kind == "f"):
+            return False
+    return True
 
 
 def _sync(folder: Path, array: Any, region: list[slice]) -> None:

@@ -35,6 +35,7 @@ def say(text: str) -> None:
     WriteError
         It cannot be written to, as on a full disk.
     """
+    # None under pythonw, and where the parent process closed the stream before Python began
     if sys.stdout is None:
         return
     with _written_out():

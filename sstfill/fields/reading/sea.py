@@ -377,14 +377,17 @@ def _flagged_sea(mask: xr.DataArray, flags: Sequence[_Flag], lakes: bool | None)
         return found if chosen else None
 
     on_land, at_sea, on_lake = flagged("land"), flagged("sea"), flagged("lake")
+    # a missing flag was read as 0, which may stand for the sea
+    sea = mask.notnull()
     # flags for land alone: the sea is what is not land, and not missing
-    sea = mask.notnull() if at_sea is None else at_sea
+    if at_sea is not None:
+        sea = sea & at_sea
     if on_land is not None:
         sea = sea & ~on_land
     if lakes is not None and on_lake is None:
         log.warning("mask %s flags no lakes; lakes=%s changes nothing", mask.name, lakes)
     elif lakes is not None and on_lake is not None:
-        sea = sea | on_lake if lakes else sea & ~on_lake
+        sea = sea | (on_lake & mask.notnull()) if lakes else sea & ~on_lake
     return sea.drop_attrs()
 
 

@@ -199,12 +199,12 @@ def _known_datasets() -> list[str]:
         from copernicusmarine.core_functions.sessions import JsonParserConnection
 
         def ask() -> list[str]:
+            found: set[str] = set()
             with JsonParserConnection(timeout=10, retries=1) as connection:
-                tables = [
-                    connection.get_json_file(c.dataset_product_mapping_url)
-                    for c in get_config_and_check_version_describe(False).catalogues
-                ]
-            return sorted({name for table in tables for name in table})
+                for catalogue in get_config_and_check_version_describe(False).catalogues:
+                    # products by dataset
+                    found.update(connection.get_json_file(catalogue.dataset_product_mapping_url))
+            return sorted(found)
 
         return limited(ask, 30.0)
     except Exception as error:  # only the hint is lost

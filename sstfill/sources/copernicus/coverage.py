@@ -97,10 +97,9 @@ class Coverage:
         """Count the times, latitudes and longitudes that a request with absolute times covers."""
         sizes = {}
         if "time" in self.axes:
-            period = [
-                None if time is None else since_1970(time)
-                for time in (request.start_datetime, request.end_datetime)
-            ]
+            period: list[float | None] = []
+            for time in (request.start_datetime, request.end_datetime):
+                period.append(None if time is None else since_1970(time))
             sizes["time"] = self.axes["time"].inside(*period)
         if "latitude" in self.axes:
             low, high = request.minimum_latitude, request.maximum_latitude

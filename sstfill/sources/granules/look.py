@@ -118,14 +118,17 @@ def look(
             dims[name] = tuple(d for d in ds[name].dims if d != dim)
             sizes |= {d: ds.sizes[d] for d in dims[name]}
         packing, units, flags = _stated(packed, names)
-        located = (axes.lat, axes.lon, *axes.dims[1:])
+        place: dict[Hashable, NDArray[Any]] = {}
+        for coordinate in (axes.lat, axes.lon, *axes.dims[1:]):
+            if coordinate is not None and coordinate in ds.coords:
+                place[coordinate] = ds[coordinate].values
         return GranuleLook(
             granule=Granule(path, _times(ds, time_dim, path), created(ds.attrs), time_dim),
             time=time,
             fields=fields,
             dims=dims,
             sizes=sizes,
-            place={n: ds[n].values for n in located if n is not None and n in ds.coords},
+            place=place,
             packing=packing,
             units=units,
             flags=flags,

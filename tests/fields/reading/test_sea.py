@@ -76,6 +76,22 @@ def test_ostia_flags():
         assert sea.values.tolist() == [[True, False, True, False, True]]
 
 
+@pytest.mark.parametrize("kind", ["values", "masks", "words"])
+def test_where_a_flag_is_missing_nobody_knows_of_sea(kind):
+    """It is NaN, and not the 0 that stands for the sea here."""
+    meanings = {"flag_meanings": "sea land lake"}
+    attrs = {
+        "values": meanings | {"flag_values": np.array([0, 1, 2], "i1")},
+        "masks": meanings
+        | {"flag_values": np.array([0, 1, 2], "i1"), "flag_masks": np.array([3, 3, 3], "i1")},
+        "words": {"long_name": "0=sea, 1=land, 2=lake"},
+    }
+    mask = xr.DataArray([[0.0, 1.0, np.nan, 2.0]], dims=("lat", "lon"), attrs=attrs[kind])
+    field = xr.DataArray(np.ones((1, 1, 4)), dims=("time", "lat", "lon"))
+    assert sea_mask(field, mask).values.tolist() == [[True, False, False, False]]
+    assert sea_mask(field, mask, lakes=True).values.tolist() == [[True, False, False, True]]
+
+
 def test_find_sea_minds_the_polarity():
     land = xr.DataArray([[1.0, 0.0, 0.3]], dims=("y", "x"))
     sea = 1 - land

@@ -155,9 +155,11 @@ def test_a_window_with_a_part_of_the_gaps_gives_the_same(seed, missing, first, s
     every = np.stack(whole(values, targets))[:, within]
     shifted = targets[within] - np.array([0, 0, *first], np.int32)
     shown = np.ascontiguousarray(values[:, :, rows, columns])
-    np.testing.assert_array_equal(np.stack(part(shown, shifted)), every)
+    # equal to rounding: how many targets a tile has decides which sums are vectors
+    close = {"rtol": 1e-9, "atol": 1e-12}
+    np.testing.assert_allclose(np.stack(part(shown, shifted)), every, **close)
     one = np.stack(part(shown, shifted[:1]))
-    np.testing.assert_array_equal(one, every[:, :1])
+    np.testing.assert_allclose(one, every[:, :1], **close)
 
 
 def test_nothing_near_gives_the_first_guess() -> None:

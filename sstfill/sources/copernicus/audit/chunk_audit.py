@@ -40,9 +40,12 @@ class FetchedWindow:
     def came_at(self, name: str, part: Box) -> bool:
         """Whether a chunk of a variable came that meets a part of the window."""
         for key, its in self.came.items():
-            dims = its.keys() & part.keys()
-            meets = [its[d].start < part[d].stop and part[d].start < its[d].stop for d in dims]
-            if variable(key) == name and all(meets):
+            if variable(key) != name:
+                continue
+            for dim in its.keys() & part.keys():
+                if its[dim].stop <= part[dim].start or part[dim].stop <= its[dim].start:
+                    break
+            else:
                 return True
         return False
 
