@@ -32,7 +32,7 @@ def keyed_normals(keys: Sequence[int], rows: ArrayLike, columns: ArrayLike) -> N
     >>> some.shape, bool(some[2, 1] == keyed_normals((7, 2), [2], [1]))
     ((3, 4), True)
     """
-    from sstfill.methods.common.keyed_kernels import fill  # Numba takes long to import
+    from sstfill.methods.common.kernels.keyed_numbers import fill  # Numba takes long to import
 
     # One type, so that the kernel is compiled once.
     rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)

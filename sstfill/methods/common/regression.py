@@ -173,10 +173,10 @@ class NormalEquations:
 def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Regressed:
     k = right.shape[1]
     if k >= MANY:
-        from sstfill.methods.common import regression_kernels  # Numba takes long to import
+        from sstfill.methods.common.kernels import normal_equations  # Numba takes long to import
 
         patterns, inverse = np.empty_like(right), np.empty(normal.shape, right.dtype)
-        if regression_kernels.solve(normal, right, ridge.astype(np.float64), patterns, inverse):
+        if normal_equations.solve(normal, right, ridge.astype(np.float64), patterns, inverse):
             return Regressed(block, patterns, inverse, right, normal)
     matrices = unpack(normal, k)
     matrices[:, np.arange(k), np.arange(k)] += ridge.astype(right.dtype)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sstfill.methods.common.jit import compiled
-from sstfill.methods.common.keyed_kernels import scrambled
+from sstfill.methods.common.kernels.jit import compiled
+from sstfill.methods.common.kernels.keyed_numbers import scrambled
 from sstfill.methods.oi.solver_kernels import FAST, posterior, workspace
 
 

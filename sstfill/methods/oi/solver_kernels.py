@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.methods.common.cholesky_kernels import FAST, factorise, padded
-from sstfill.methods.common.jit import compiled
+from sstfill.methods.common.kernels.cholesky import FAST, factorise, padded
+from sstfill.methods.common.kernels.jit import compiled
 from sstfill.methods.oi.covariance import SHAPES
 
 EXPONENTIAL = list(SHAPES).index("exponential")

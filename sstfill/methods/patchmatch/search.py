@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.methods.common.jit import compiled
+from sstfill.methods.common.kernels.jit import compiled
 
 FAR = np.float32(1e30)
 """Distance of a patch that has no match yet."""

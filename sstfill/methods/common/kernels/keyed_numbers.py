@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.methods.common.jit import compiled
+from sstfill.methods.common.kernels.jit import compiled
 
 
 @compiled(inline="always")

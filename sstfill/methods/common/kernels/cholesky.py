@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sstfill.methods.common.jit import compiled
+from sstfill.methods.common.kernels.jit import compiled
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Fast-math flags; not "nnan", for NaN marks the gaps."""

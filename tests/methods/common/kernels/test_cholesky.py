@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sstfill.methods.common.cholesky_kernels import LANES, factorise, padded
+from sstfill.methods.common.kernels.cholesky import LANES, factorise, padded
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, LANES, LANES + 1, 30])

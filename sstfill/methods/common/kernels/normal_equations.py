@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sstfill.methods.common.cholesky_kernels import LANES, add_rows, factorise, padded
-from sstfill.methods.common.jit import compiled
+from sstfill.methods.common.kernels.cholesky import LANES, add_rows, factorise, padded
+from sstfill.methods.common.kernels.jit import compiled
 
 
 @compiled()
