@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from report import SHARED, heading, publish, table
+from report import ROOT, SHARED, heading, publish, table
 from scipy.special import stdtrit
 
 from sstfill.fields import grid
@@ -46,6 +46,7 @@ CLIP, CLIPS, OFFSET = 24, 8, 120
 """Images of a clip, number of clips, and frames from the clouds of one to those of the next."""
 COVERS = (0.3, 0.6)
 """Fractions of the clips that clouds hide, by turns."""
+PAGE = ROOT / "docs/benchmarks/errors.md"
 
 
 def real_cases() -> Iterator[tuple[str, xr.Dataset]]:
@@ -166,8 +167,15 @@ def cover(records: list[dict]) -> list[float]:
     return [100 * sum(r["inside"][k] for r in records) / total for k in range(len(LEVELS))]
 
 
+def tails(records: list[dict]) -> str:
+    """Least and most degrees of freedom among the cases."""
+    degrees = sorted(record.get("degrees") or np.inf for record in records)
+    ends = ["Gaussian" if n == np.inf else f"{n:.1f}" for n in (degrees[0], degrees[-1])]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def write_table(results: Path, former: Path | None) -> None:
-    """Write the page."""
+    """Write the table of the page; the sections that follow it stay."""
     now = pooled(results)
     before = pooled(former) if former is not None else {}
     rows = []
@@ -182,8 +190,10 @@ def write_table(results: Path, former: Path | None) -> None:
         shown = " / ".join(f"{c:.0f}" for c in inside)
         each = [cover([record])[1] for record in records]
         spread = f"{min(each):.0f} to {max(each):.0f}"
-        rows.append([series, method, shown, f"{worst:.0f}", spread, earlier, rmse, len(records)])
+        line = [series, method, shown, f"{worst:.0f}", spread, earlier, tails(records)]
+        rows.append([*line, rmse, len(records)])
     head = ["series", "method", "% inside 50 / 80 / 90 / 95", "worst", "80 % by case", "before"]
+    head += ["degrees of freedom", "RMSE", "cases"]
     text = heading(
         "Do stated errors hold?",
         real_series=f"runs of {FRACTION:.0%} of the observations withheld, seeds {SEEDS}; "
@@ -194,9 +204,11 @@ def write_table(results: Path, former: Path | None) -> None:
     text += (
         "Fraction of withheld pixels (real series; weighted so that they lie as the gaps do) or of "
         "all gaps (clips) inside the intervals that the stated error gives. *worst*: the largest "
-        "difference from the level, points. *before*: by the version before withheld runs.\n\n"
+        "difference from the level, points. *before*: by a former version. *Degrees of freedom*: "
+        "the least and the most among the cases.\n\n"
     )
-    publish("errors", text + table([*head, "RMSE", "cases"], rows))
+    sections = PAGE.read_text().partition("\n## ")
+    publish("errors", text + table(head, rows) + "".join(sections[1:]))
 
 
 def main() -> None:

@@ -27,6 +27,10 @@ class Method(Protocol):
     asked about each window of an archive as about a series of its own
     (`sstfill.methods.common.fitted_windowed`). And it may be one that `EstimatesPart`,
     `FitsOnce` or `Simulates`.
+
+    A method that is cheap may state ``trials``, a class variable: on how many choices of withheld
+    runs its error is calibrated where the series is short (`sstfill.validation.withheld`); one, if
+    it does not.
     """
 
     name: ClassVar[str]

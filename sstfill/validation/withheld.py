@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
+from sstfill.fields.gaps import derived_seed
 from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
 from sstfill.validation.calibration import LEVELS, StratifiedScale, error_scale, standardised
@@ -39,6 +40,13 @@ GAIN = 0.05
 """Fraction by which a transform must lower the RMSE there, and may raise the MAE in units."""
 ERRORS = ("mae", "rmse", "bias", "correlation", "std")
 """Entries of a score that differ from one space to another."""
+TRIALS_VALUES = 400_000
+"""Values of a series in all the trials of a method that asks for several: the spread of the scale
+from one choice of withheld runs to another matters where there are few clouds to choose from.
+"""
+ANOTHER = 51
+"""Makes, of the seed of a score, and of the number of a trial after the first, that of the trial.
+"""
 USUAL = 4.0
 """Beyond this factor something is wrong with the stated error, and the log warns of it."""
 
@@ -94,6 +102,10 @@ def withheld_score(
     scale and distribution from some of the images are tested on the others, see
     `sstfill.validation.withheld_estimates.halves`.
 
+    A method whose ``trials`` are several (see `sstfill.methods.base.Method`) is tried on so many
+    choices of what is withheld, as far as together they are of `TRIALS_VALUES`, and all of them are
+    scored together; the resemblance is that of the first.
+
     Returns
     -------
     dict
@@ -116,8 +128,19 @@ def withheld_score(
             reason,
         )
         return {}
+    parts = [estimates]
+    for number in range(1, min(getattr(method, "trials", 1), TRIALS_VALUES // obs.size)):
+        own = derived_seed(seed, ANOTHER + number)
+        try:
+            parts.append(SeriesHoldout.draw(obs, sea, own, fraction).predict(method))
+        except InputError as reason:
+            log.info("%s is scored on %d trials only: %s", method.name, len(parts), reason)
+            break
     settings = {"fraction": fraction, "seed": seed}
-    return score_estimates(estimates, holdout.variables, settings, holdout.resemblance)
+    if len(parts) > 1:
+        settings["trials"] = len(parts)
+    together = WithheldEstimates(*map(np.concatenate, zip(*parts, strict=True)))
+    return score_estimates(together, holdout.variables, settings, holdout.resemblance)
 
 
 def score_estimates(

@@ -102,6 +102,62 @@ def test_hides_what_was_observed_and_nothing_else():
     assert 0 < found.summary["resemblance"]["overlap"] <= 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheapSpy(Spy):
+    """Asks for three trials; refuses from one of them on."""
+
+    trials: ClassVar[int] = 3
+
+    refuses_from: int = 99
+
+    def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
+        if len(self.seen) >= self.refuses_from:
+            raise InputError("the spy has seen enough")
+        return super().reconstruct(obs, sea)
+
+
+def test_a_cheap_method_is_scored_on_several_choices_of_withheld_runs():
+    obs, spy, once = cloudy(), CheapSpy(), Spy()
+    (found,) = withheld_score(spy, obs, all_sea(obs), 0).values()
+    (first,) = withheld_score(once, obs, all_sea(obs), 0).values()
+    hidden = [obs.notnull() & seen.isnull() for seen in spy.seen]
+    assert len(hidden) == found.summary["trials"] == 3
+    assert "trials" not in first.summary
+    xr.testing.assert_identical(spy.seen[0], once.seen[0])
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        both = int((hidden[one] & hidden[other]).sum())
+        assert both < 0.5 * int(hidden[one].sum()), "two trials hide the same"
+    assert found.summary["n"] == sum(int(mask.sum()) for mask in hidden)
+    assert found.estimates.truth[: first.summary["n"]].tolist() == first.estimates.truth.tolist()
+    error, weight = 15 - found.estimates.truth, found.estimates.weight
+    assert found.rmse == pytest.approx(np.sqrt(np.average(error**2, weights=weight)), rel=1e-6)
+
+
+def test_a_long_series_has_one_trial_and_a_refusal_leaves_those_before(monkeypatch):
+    obs = cloudy()
+    (found,) = withheld_score(CheapSpy(refuses_from=2), obs, all_sea(obs), 0).values()
+    assert found.summary["trials"] == 2
+    monkeypatch.setattr("sstfill.validation.withheld.TRIALS_VALUES", obs.size)
+    spy = CheapSpy()
+    withheld_score(spy, obs, all_sea(obs), 0)
+    assert len(spy.seen) == 1
+
+
+def test_scales_from_several_trials_differ_less_from_seed_to_seed():
+    """Errors of one variance for each image: which images are hidden decides on the scale."""
+    obs = cloudy(steps=24, seed=5)
+    size = np.exp(np.random.default_rng(2).normal(0, 1, 24))
+    far = xr.DataArray(size, dims="time") * xr.full_like(obs, 1.0)
+    spies = Spy(truth=obs.fillna(0) + far), CheapSpy(truth=obs.fillna(0) + far)
+    spread = []
+    for spy in spies:
+        scales = [
+            withheld_score(spy, obs, all_sea(obs), seed)["sst"].sigma_scale for seed in range(8)
+        ]
+        spread.append(np.log(scales).std())
+    assert spread[1] < 0.9 * spread[0]
+
+
 @pytest.mark.parametrize("chunks", [None, {"time": 3}, {"time": 7, "lat": 3, "lon": 4}])
 def test_equal_seeds_give_equal_scores(chunks):
     obs = cloudy() if chunks is None else cloudy().chunk(chunks)

@@ -91,6 +91,8 @@ class Dineof:
     name: ClassVar[str] = "dineof"
     multivariate: ClassVar[bool] = True
     min_times: ClassVar[int] = 3
+    trials: ClassVar[int] = 4
+    """Its number of modes differs from trial to trial, and with it the scale of its error."""
 
     modes: int | Literal["auto"] = "auto"
     max_modes: int = 100
