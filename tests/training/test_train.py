@@ -126,7 +126,7 @@ class TestNetworks:
         model = train(ds if truth else ds.drop_vars("truth"), options, truth=truth)
         config = model.checkpoint.config
         assert isinstance(model, Gan)
-        assert config["network"] == {"name": network, "options": {"base": 1}}
+        assert config["network"] == {"name": network, "options": {"base": 1, "fill": 1.0}}
         assert (config["objective"], config["patch"], config["variable"]) == (
             objective,
             [2, SIDE, SIDE],
