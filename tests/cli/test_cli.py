@@ -338,7 +338,7 @@ class TestTrain:
             capsys,
         )
         config = json.loads((folder / "model" / "config.json").read_text())
-        assert config["network"] == {"name": "static", "options": {"base": 1}}
+        assert config["network"] == {"name": "static", "options": {"base": 1, "fill": 1.0}}
         assert config["occlusion"] == "remove-pixel"
         assert config["trained"]["options"]["learning_rate"] is None
 

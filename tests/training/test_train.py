@@ -126,7 +126,7 @@ class TestNetworks:
         model = train(ds if truth else ds.drop_vars("truth"), options, truth=truth)
         config = model.checkpoint.config
         assert isinstance(model, Gan)
-        assert config["network"] == {"name": network, "options": {"base": 1}}
+        assert config["network"] == {"name": network, "options": {"base": 1, "fill": 1.0}}
         assert (config["objective"], config["patch"], config["variable"]) == (
             objective,
             [2, SIDE, SIDE],
@@ -184,7 +184,7 @@ class TestNetworks:
         """Its size counts, not that of the options."""
         first = train(cloudy, small(base=2), out=tmp_path / "first")
         model = train(cloudy, small(learning_rate=1e-9), start=kind(tmp_path / "first"))
-        assert model.checkpoint.config["network"]["options"] == {"base": 2}
+        assert model.checkpoint.config["network"]["options"] == {"base": 2, "fill": 1.0}
         for one, other in zip(_weights(model), _weights(first), strict=True):
             assert torch.allclose(one, other, atol=1e-6)
 

@@ -91,8 +91,8 @@ def _heading(facts: dict[str, Any]) -> str:
     trained = ""
     if facts["training"]:
         trained = (
-            f"- networks: {facts['training']}; on another synthetic ocean and, gan-paper, on each "
-            "data set, as told beside Table 1\n"
+            f"- networks: {facts['training']}; those of the synthetic ocean on another one, that "
+            "of each other data set on what is told beside Table 1\n"
         )
     return (
         f"{warning}- measured {facts['date']} with Python {facts['python']}, {versions}\n"
