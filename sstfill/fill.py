@@ -56,6 +56,7 @@ from sstfill.io.packing import holdable, packed_like
 from sstfill.io.untrusted.declared import memory
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto, FillPlan
+from sstfill.methods.base import FitsOnce
 from sstfill.methods.registry import check_members, seeded
 from sstfill.validation.calibrated import calibrated
 from sstfill.validation.withheld import WithheldScore, in_both_spaces, is_better, withheld_score
@@ -323,8 +324,11 @@ class _Field:
             if self.skewed:
                 note_skewness(self.names)
             field, shown = self, self.shown(seen)
-            scores = withheld_score(method, shown, self.sea, seed) if score else {}
-            estimator = method
+            estimator, scores = method, {}
+            if score:
+                if isinstance(method, FitsOnce) and getattr(method, "shares_fit", False):
+                    estimator = method.fitted_to(shown, self.sea)
+                scores = withheld_score(estimator, shown, self.sea, seed)
         if members:
             estimate = estimator.simulate(shown, self.sea, members)
         else:

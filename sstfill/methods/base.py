@@ -28,6 +28,10 @@ class Method(Protocol):
     (`sstfill.methods.common.fitted_windowed`). And it may be one that `EstimatesPart`,
     `FitsOnce` or `Simulates`.
 
+    A method may state ``shares_fit``, a class variable: whether what `FitsOnce` keeps serves both
+    its fill and the trial that scores it. It must be no more than a few parameters, for it has seen
+    what the trial withholds.
+
     A method that is cheap may state ``trials``, a class variable: on how many choices of withheld
     runs its error is calibrated where the series is short (`sstfill.validation.withheld`); one, if
     it does not.

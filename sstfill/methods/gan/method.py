@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import xarray as xr
 
+from sstfill import config
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.transform import Kind
@@ -79,6 +80,8 @@ class Gan:
     min_times: ClassVar[int] = 1
     # `Auto` and ``score(methods="all")`` take it only where it is named.
     largest: ClassVar[int] = 0
+    shares_fit: ClassVar[bool] = True
+    """Another blend, fitted to other clouds, would state errors on another scale."""
     __pydantic_config__: ClassVar[Any] = {"arbitrary_types_allowed": True}
 
     model: str | Path | Checkpoint | Gan | None = None
@@ -152,9 +155,7 @@ class Gan:
 
     def _fill(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         networks = Networks(check_usable(self.checkpoint), pick_device(self.device))
-        blend = fitted = None
-        if self.adapt:
-            blend, fitted = self._fit_blend(obs, sea, networks)
+        blend, fitted = self._blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)
@@ -174,6 +175,13 @@ class Gan:
             found = found.chunk(obs.chunksizes)
         return found.drop_attrs(deep=False).assign_attrs(account)
 
+    def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> Gan:
+        """Fit first guesses and their blend (see `sstfill.methods.base.FitsOnce`)."""
+        networks = Networks(check_usable(self.checkpoint), pick_device(self.device))
+        blend, guesses = self._blend(obs, sea, networks)
+        seen = int(obs.count())
+        return GanOfKnownBlend(**config.values(Gan, self), blend=blend, guesses=guesses, seen=seen)
+
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
         from sstfill.methods.gan.fitted import fit_archive
@@ -186,6 +194,14 @@ class Gan:
         from sstfill.methods.gan.fitted import load
 
         return load(folder)
+
+    def _blend(
+        self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks
+    ) -> tuple[Blend | None, FittedGuesses | None]:
+        """Return the blend and the first guesses, as far as they are fitted."""
+        if not self.adapt:
+            return None, None
+        return self._fit_blend(obs, sea, networks)
 
     def _fit_blend(
         self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks
@@ -216,6 +232,34 @@ class Gan:
         blend = validation.decision(blending=True).blend
         log.info("%s", blend.why)
         return blend, fitted
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GanOfKnownBlend(Gan):
+    """A network with first guesses and a blend that were fitted before.
+
+    Parameters
+    ----------
+    blend
+        Of the network and its first guesses; None where nothing could be withheld to fit it.
+    guesses
+        The first guesses; None where the network knows none.
+    seen
+        How many observations they were fitted to.
+    """
+
+    blend: Blend | None
+    guesses: FittedGuesses | None
+    seen: int
+
+    def _blend(
+        self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks
+    ) -> tuple[Blend | None, FittedGuesses | None]:
+        guesses = self.guesses
+        if guesses is not None and int(obs.count()) != self.seen:
+            # Amplitudes of another selection of the observations might tell what is withheld now.
+            guesses = guesses._replace(eof=BayesEof(seed=self.seed))
+        return self.blend, guesses
 
 
 def check_usable(checkpoint: Checkpoint) -> Checkpoint:

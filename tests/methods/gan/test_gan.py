@@ -26,6 +26,7 @@ from sstfill.errors import OptionError, ReadError
 from sstfill.fields import gaps
 from sstfill.fields.reading.positions import cell_km
 from sstfill.fill import fill
+from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan import network as gan_network
 from sstfill.methods.gan import tiling
 from sstfill.methods.gan.domain_check import FEATURES
@@ -349,6 +350,36 @@ def test_the_error_holds_under_clouds_it_was_not_scaled_by(sea_surface, obs, sea
         found = blended(name)
         z = ((found["mean"] - sea_surface.truth) / found["error"]).values[gap]
         assert 0.4 < np.mean(np.abs(z) < 1) < 0.95, name
+
+
+def test_trial_and_fill_share_one_blend(sea_surface, compact, monkeypatch):
+    fitted, fit_blend = [], Gan._fit_blend
+
+    def counted(self, *given):
+        fitted.append(self)
+        return fit_blend(self, *given)
+
+    monkeypatch.setattr(Gan, "_fit_blend", counted)
+    scored = fill(sea_surface, Gan(model=compact), seed=1)
+    assert len(fitted) == 1 and "sstfill_score" in scored.sst.attrs
+    alone = fill(sea_surface, Gan(model=compact), score=False)
+    np.testing.assert_array_equal(scored.sst, alone.sst)
+
+
+def test_amplitudes_that_have_seen_more_are_not_taken_over(compact, obs, sea):
+    known, networks = Gan(model=compact).fitted_to(obs, sea), Networks(compact, "cpu")
+    _, same = known._blend(obs, sea, networks)
+    fewer = obs.where(obs.time != obs.time[2])
+    blend, other = known._blend(fewer, sea, networks)
+    assert blend is known.blend and other.oi is same.oi
+    # begun anew: they would tell what is hidden
+    assert same.eof is known.guesses.eof and type(other.eof) is BayesEof
+
+
+@pytest.mark.parametrize("name", ["compact", "paper"])
+def test_what_is_known_fills_as_what_is_fitted(name, obs, sea, blended):
+    known = Gan(model=made(name)).fitted_to(obs, sea)
+    xr.testing.assert_identical(known.reconstruct(obs, sea), blended(name))
 
 
 @pytest.mark.parametrize("name", ["compact", "paper"])
