@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 BLOCK = 2048
 """Pixels that are solved together."""
 MANY = 16
-"""From so many modes on compiled code is faster than NumPy by more than it takes to load."""
+"""From so many modes on compiled code is faster than NumPy."""
 STIFF = 1e-4
 """A ridge below this fraction of the observations' weight is lost in single precision."""
 
@@ -81,7 +81,13 @@ def second_moments(amplitudes: NDArray, covariance: NDArray | None = None) -> ND
 
 
 def regress(
-    X: NDArray, observed: NDArray, amplitudes: NDArray, moments: NDArray, ridge: NDArray
+    X: NDArray,
+    observed: NDArray,
+    amplitudes: NDArray,
+    moments: NDArray,
+    ridge: NDArray,
+    *,
+    compiled: bool = True,
 ) -> Iterator[Regressed]:
     """Solve ``(sum_t c c^T + diag(ridge)) u = sum_t c x`` over the observed times of each pixel,
     block by block.
@@ -96,6 +102,9 @@ def regress(
         ``c`` ``(times, k)`` and its packed `second_moments`.
     ridge
         Noise variance over prior variance of each mode, shape ``(k,)``.
+    compiled
+        Whether many modes are solved by compiled code: it takes half a second and 100 MB to load,
+        and a single regression is faster without.
     """
     for start in range(0, X.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
@@ -104,7 +113,7 @@ def regress(
         # for each.
         normal = seen.T @ moments
         right = (X[:, block] * seen).T @ amplitudes
-        yield _solved(block, normal, right, ridge)
+        yield _solved(block, normal, right, ridge, compiled=compiled)
 
 
 class NormalEquations:
@@ -155,7 +164,7 @@ class NormalEquations:
         """Solve for all pixels, block by block."""
         for start in range(0, len(self.right), BLOCK):
             block = slice(start, start + BLOCK)
-            yield _solved(block, self.normal[block], self.right[block], ridge)
+            yield _solved(block, self.normal[block], self.right[block], ridge, compiled=True)
 
     def residual(self, part: Regressed) -> NDArray[np.float64]:
         """Return the sum of squares that the patterns of a block do not explain, ``(m,)``.
@@ -170,9 +179,11 @@ class NormalEquations:
         return np.maximum(self.power[part.pixels] - explained, 0)
 
 
-def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Regressed:
+def _solved(
+    block: slice, normal: NDArray, right: NDArray, ridge: NDArray, *, compiled: bool
+) -> Regressed:
     k = right.shape[1]
-    if k >= MANY:
+    if compiled and k >= MANY:
         from sstfill.methods.common.kernels import normal_equations  # Numba takes long to import
 
         patterns, inverse = np.empty_like(right), np.empty(normal.shape, right.dtype)

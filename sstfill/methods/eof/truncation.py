@@ -298,6 +298,6 @@ def start(X: NDArray, missing: NDArray, swept: Sweep) -> None:
     ridge = np.maximum(ridge, LEAST_RIDGE)
     # In place and back again below: a second mask would be a quarter of the data.
     observed = np.logical_not(missing, out=missing)
-    for part in regress(X, observed, V, second_moments(V), ridge):
+    for part in regress(X, observed, V, second_moments(V), ridge, compiled=False):
         X[:, part.pixels] += (V @ part.patterns.T) * ~observed[:, part.pixels]
     np.logical_not(observed, out=missing)
