@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's network, adversarial only, on sequences as long and as wide as the paper's: 24x64x64.
 
-What is not in the folder of networks yet is trained (some two hours on one core), and goes on
+What is not in the folder of networks yet is trained (fifty minutes on one idle core), and goes on
 where it was interrupted. Then sequences of the protocol are filled by it and by other methods.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/paper_long.py NETWORKS
