@@ -28,7 +28,17 @@ from sstfill import synthetic
 SEED = 0
 TILE = (64, 128, 128)
 STEP = np.timedelta64(1, "D")
-SIZES = {"interpolate": (1, 4, 16, 64), "dineof": (1, 4, 16, 64), "gan": (1, 4)}
+SIZES = {
+    "interpolate": (1, 4, 16, 64),
+    "dineof": (1, 4, 16),
+    "bayes_eof": (1, 4, 16),
+    "oi": (1, 4, 16),
+    "gan": (1, 4),
+}
+DECADE = (3650, 300, 800)
+"""A sea for ten years, daily, at 4 km."""
+NODE = 32
+"""Cores of a node for which the cost of a decade is estimated."""
 BASE = (48, 128, 128)
 """Shape of the archive of size 1; 4 is twice as long along y and x each, 16 four times as long in
 time besides.
@@ -162,7 +172,35 @@ def size(folder: Path, methods: list[str]) -> None:
     ]
     publish(
         "archive_size",
-        heading("Archives: cost against size", seed=SEED, chunks=(8, 256, 256)) + table(head, rows),
+        heading("Archives: cost against size", seed=SEED, chunks=(8, 256, 256))
+        + table(head, rows)
+        + decade(rows),
+    )
+
+
+def decade(rows: list[list]) -> str:
+    """Estimate the cost of a decade from the rates of each method's largest archive."""
+    values = float(np.prod(DECADE)) / 1e6
+    estimated = []
+    for method, _, shape, _, _, _, fitting, each, *_ in {row[0]: row for row in rows}.values():
+        # of an excerpt or a sample, which grows no further, or a little with the dates
+        hours = (fitting + each * values) / 3600
+        estimated.append([method, shape, fitting, each, hours, hours * 2 / NODE])
+    head = [
+        "method",
+        "rates of",
+        "fit, s",
+        "s per million values",
+        "two cores, h",
+        f"{NODE} cores, h",
+    ]
+    return (
+        f"\n## What a decade of a sea costs: an estimate\n\n{DECADE[0]} images of {DECADE[1]} x "
+        f"{DECADE[2]} pixels, {values:.0f} million values, from the rates of the largest archive "
+        "above. **Estimated, not measured**: the fit is taken as it is there, units are taken to "
+        f"cost the same, and {NODE} cores to be {NODE // 2} times as fast as two "
+        "([workers](archive_workers.md) shows two against one). The GPU is left out: nothing has "
+        "run on one.\n\n" + table(head, estimated)
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config, occlusion
-from sstfill.errors import InputError, OptionError
+from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.plan import ProtocolPlan
 from sstfill.evaluation.paper.published import MIDDLE
@@ -95,7 +95,13 @@ def train_on_each(
             continue
         try:
             halves = cut(source, plan)
-            clouds, of = _clouds(datasets)
+        except (InputError, ReadError) as error:
+            # too short, or larger than memory: it is scored by windows all the same
+            words[source.name] = f"no network: {error}"
+            sources.append(source)
+            continue
+        clouds, of = _clouds(datasets)
+        try:
             network = _trained(training, plan, overcast(halves.truth, clouds, plan.seed))
         except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"

@@ -145,7 +145,11 @@ def trained(
     for name, (network, objective) in variants.items():
         options = training.options(network, objective, frames, side, seed, device)
         supervised = objective in ("paired", "unpaired")
-        content = json.dumps([config.options(options), shape, SEED, FRACTION, further])
+        told = config.options(options)
+        if training.occluded_value == OCCLUDED_VALUE:
+            # networks of before there was this option keep their names
+            del told["occluded_value"]
+        content = json.dumps([told, shape, SEED, FRACTION, further])
         kept = hashlib.sha256(content.encode()).hexdigest()[:12]
         found = train(
             obs,

@@ -32,7 +32,8 @@ def validate(
         estimate minus truth, and ``withheld_nll``, the mean negative log likelihood under the
         stated Laplace scale, or None without one. Of a network that draws also ``withheld_crps``,
         the score of two draws at the pixels, and ``withheld_draws``, the score by which it is
-        trained, mean over the sequences (`sstfill.training.objectives.draw_score.EnsembleTerm`).
+        trained (`sstfill.training.objectives.draw_score.EnsembleTerm`), mean over the batches,
+        weighted by their sequences.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.errors import InputError
+from sstfill.errors import InputError, OptionError
 from sstfill.fields.gaps import derived_seed
 from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
@@ -100,7 +100,8 @@ def withheld_score(
     error scale, by distance to data, fits all of `sstfill.validation.calibration.LEVELS` as well as
     can be, see `sstfill.validation.calibration.StratifiedScale`. The coverage is out of sample:
     scale and distribution from some of the images are tested on the others, see
-    `sstfill.validation.withheld_estimates.halves`.
+    `sstfill.validation.withheld_estimates.halves`. Of a method that states ``shares_fit`` the few
+    parameters that trial and fill share have seen what is withheld.
 
     A method whose ``trials`` are several (see `sstfill.methods.base.Method`) is tried on so many
     choices of what is withheld, as far as together they are of `TRIALS_VALUES`, and all of them are
@@ -119,7 +120,7 @@ def withheld_score(
         return {}
     try:
         estimates = holdout.predict(method)
-    except InputError as reason:
+    except (InputError, OptionError) as reason:
         # The whole series has more observations, so it may be filled all the same.
         log.warning(
             "%s has no score and its error is not calibrated, because it refused the series "
@@ -129,11 +130,15 @@ def withheld_score(
         )
         return {}
     parts = [estimates]
-    for number in range(1, min(getattr(method, "trials", 1), TRIALS_VALUES // obs.size)):
+    trials = min(getattr(method, "trials", 1), TRIALS_VALUES // obs.size)
+    if len(np.unique(estimates.image)) == 1:
+        # halves of one image are of its pixels, which other trials might withhold again
+        trials = 1
+    for number in range(1, trials):
         own = derived_seed(seed, ANOTHER + number)
         try:
             parts.append(SeriesHoldout.draw(obs, sea, own, fraction).predict(method))
-        except InputError as reason:
+        except (InputError, OptionError) as reason:
             log.info("%s is scored on %d trials only: %s", method.name, len(parts), reason)
             break
     settings = {"fraction": fraction, "seed": seed}

@@ -17,7 +17,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill.errors import InputError
+from sstfill.errors import InputError, OptionError, SstfillError
 from sstfill.fields import gaps
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.methods import Climatology
@@ -109,10 +109,11 @@ class CheapSpy(Spy):
     trials: ClassVar[int] = 3
 
     refuses_from: int = 99
+    refusal: type[SstfillError] = InputError
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         if len(self.seen) >= self.refuses_from:
-            raise InputError("the spy has seen enough")
+            raise self.refusal("the spy has seen enough")
         return super().reconstruct(obs, sea)
 
 
@@ -133,10 +134,19 @@ def test_a_cheap_method_is_scored_on_several_choices_of_withheld_runs():
     assert found.rmse == pytest.approx(np.sqrt(np.average(error**2, weights=weight)), rel=1e-6)
 
 
-def test_a_long_series_has_one_trial_and_a_refusal_leaves_those_before(monkeypatch):
+@pytest.mark.parametrize("refusal", [InputError, OptionError])
+def test_a_refusal_leaves_the_trials_before(refusal):
     obs = cloudy()
-    (found,) = withheld_score(CheapSpy(refuses_from=2), obs, all_sea(obs), 0).values()
+    spy = CheapSpy(refuses_from=2, refusal=refusal)
+    (found,) = withheld_score(spy, obs, all_sea(obs), 0).values()
     assert found.summary["trials"] == 2
+    assert not withheld_score(CheapSpy(refuses_from=0, refusal=refusal), obs, all_sea(obs), 0)
+
+
+def test_a_long_series_has_one_trial_and_so_has_one_of_a_single_image(monkeypatch):
+    obs, spy = cloudy(), CheapSpy()
+    (found,) = withheld_score(spy, obs[:1], all_sea(obs), 0).values()
+    assert len(spy.seen) == 1 and "trials" not in found.summary
     monkeypatch.setattr("sstfill.validation.withheld.TRIALS_VALUES", obs.size)
     spy = CheapSpy()
     withheld_score(spy, obs, all_sea(obs), 0)

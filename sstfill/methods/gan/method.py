@@ -245,7 +245,7 @@ class GanOfKnownBlend(Gan):
     guesses
         The first guesses; None where the network knows none.
     seen
-        How many observations they were fitted to.
+        How many observations they were fitted to. Where fewer of them are shown, some are withheld.
     """
 
     blend: Blend | None
