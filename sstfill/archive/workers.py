@@ -113,10 +113,11 @@ def _result(future: Any, task: Task) -> Done:
     try:
         return future.result()
     except KilledWorker as error:
+        # Dask suspects units that only waited there, too.
         raise InputError(
-            f"unit {task.number} of {task.name} ended its worker {error.allowed_failures + 1} "
-            "times, as too little memory does; give more (--memory), or fewer workers "
-            "(--workers), and run the same command again"
+            f"workers ended {error.allowed_failures + 1} times with unit {task.number} of "
+            f"{task.name}, or with one beside it, as too little memory makes them; give more "
+            "(--memory), or fewer workers (--workers), and run the same command again"
         ) from error
     except FutureCancelledError as error:
         raise WriteError(

@@ -118,7 +118,7 @@ def test_a_unit_that_ends_each_worker_is_one_line_and_the_others_are_kept(
             m.setattr(workers, "fill_unit", _deadly)
             with pytest.raises(
                 errors.InputError,
-                match=r"unit 4 of sst ended its worker 4 times.*run the same command again",
+                match=r"workers ended 4 times with unit \d of sst, .*run the same command again",
             ):
                 fill_archive(made / "in.zarr", out, small.METHOD, scheduler=found.scheduler_address)
         assert not out.exists()
