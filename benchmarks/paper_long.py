@@ -9,13 +9,12 @@ Run: OMP_NUM_THREADS=1 python benchmarks/paper_long.py NETWORKS
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
 import matplotlib
 import torch
-from paper_variants import of_the_mean
+from paper_variants import history_of, of_the_mean
 from report import ROOT, heading, publish, table
 
 from sstfill.evaluation.paper import datasets, plan, protocol
@@ -106,8 +105,7 @@ if __name__ == "__main__":
         training, frames=FRAMES, size=SIZE, seed=SEED, device="cpu", variants=chosen
     )
     (log,) = Path(sys.argv[1]).glob(f"{NAME}-*/log.csv")
-    with log.open() as stream:
-        history = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
+    history = history_of(log)
     reference = of_the_mean(SIZE)
     curve(history, reference)
     text = heading(

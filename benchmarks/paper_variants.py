@@ -64,10 +64,14 @@ def logs(networks: Path) -> dict[str, list[dict[str, float]]]:
             # of gan-static-both gan-static would match, too
             objective = variants.VARIANTS[name][1]
             if trained["options"]["objective"] == objective and trained["steps"] == STEPS:
-                with (folder / "log.csv").open() as stream:
-                    rows = list(csv.DictReader(stream))
-                found[name] = [{k: float(v) for k, v in row.items() if v} for row in rows]
+                found[name] = history_of(folder / "log.csv")
     return found
+
+
+def history_of(log: Path) -> list[dict[str, float]]:
+    """Read the rows of the log of a training."""
+    with log.open() as stream:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
 
 
 def curves(networks: Path) -> None:

@@ -9,10 +9,8 @@ nothing is cut: those that are trained on come from another seed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +26,6 @@ from sstfill.methods import Gan, Method
 from sstfill.training.data.windows import split_in_time
 from sstfill.training.options import DISCRIMINATED_SIDE
 from sstfill.training.paper_variants import IMAGES, ROOM, SEED, VARIANTS, VariantTraining
-from sstfill.training.train import train
 
 NAME = "gan-paper"
 """The paper's own network; its variants are trained on the ocean alone."""
@@ -88,28 +85,25 @@ def train_on_each(
     """
     networks: dict[str, dict[str, Method]] = {}
     words: dict[str, str] = {}
-    sources = []
-    for source in datasets.sources:
+    sources = list(datasets.sources)
+    clouds, of = _clouds(datasets)
+    for number, source in enumerate(datasets.sources):
         if source.kind == "ocean":
-            sources.append(source)
             continue
         try:
             halves = cut(source, plan)
         except (InputError, ReadError) as error:
             # too short, or larger than memory: it is scored by windows all the same
             words[source.name] = f"no network: {error}"
-            sources.append(source)
             continue
-        clouds, of = _clouds(datasets)
         try:
             network = _trained(training, plan, overcast(halves.truth, clouds, plan.seed))
         except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"
-            sources.append(source)
             continue
         networks[source.name] = {NAME: network}
         words[source.name] = f"{NAME} was trained on {halves.words} under {of}"
-        sources.append(halves.scored)
+        sources[number] = halves.scored
     return TrainedOnEach(networks, replace(datasets, sources=sources), words)
 
 
@@ -161,7 +155,4 @@ def _trained(training: VariantTraining, plan: ProtocolPlan, obs: xr.DataArray) -
     network, objective = VARIANTS[NAME]
     options = training.options(network, objective, plan.frames, side, plan.seed, plan.device)
     content = json.dumps(config.options(options)).encode() + obs.values.tobytes()
-    kept = hashlib.sha256(content).hexdigest()[:12]
-    found = train(obs, options, out=Path(training.folder) / f"{NAME}-{kept}", resume=True)
-    # the paper's networks know no first guess
-    return replace(found, adapt=False)
+    return training.network(NAME, content, obs, options)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from sstfill import config, synthetic
 from sstfill.checks import check_number
 from sstfill.methods import Gan
@@ -113,6 +115,21 @@ class VariantTraining:
             **rates,
         )
 
+    def network(
+        self,
+        name: str,
+        content: bytes,
+        obs: xr.DataArray,
+        options: TrainOptions,
+        truth: xr.DataArray | None = None,
+    ) -> Gan:
+        """Train a network, or take the one that was kept under this name for the same content."""
+        kept = hashlib.sha256(content).hexdigest()[:12]
+        folder = Path(self.folder) / f"{name}-{kept}"
+        found = train(obs, options, truth=truth, out=folder, resume=True)
+        # the paper's networks know no first guess
+        return replace(found, adapt=False)
+
     def __str__(self) -> str:
         trained = f"{self.steps} steps of one sequence, C_base {self.base}"
         if self.occluded_value == OCCLUDED_VALUE:
@@ -149,14 +166,5 @@ def trained(
         if training.occluded_value == OCCLUDED_VALUE:
             # networks of before there was this option keep their names
             del told["occluded_value"]
-        content = json.dumps([told, shape, SEED, FRACTION, further])
-        kept = hashlib.sha256(content.encode()).hexdigest()[:12]
-        found = train(
-            obs,
-            options,
-            truth=truth if supervised else None,
-            out=Path(training.folder) / f"{name}-{kept}",
-            resume=True,
-        )
-        # the paper's networks know no first guess
-        yield name, replace(found, adapt=False)
+        content = json.dumps([told, shape, SEED, FRACTION, further]).encode()
+        yield name, training.network(name, content, obs, options, truth if supervised else None)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from clips import encode
 from fake_figshare import Figshare
 
 import sstfill
@@ -46,20 +47,6 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> st
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def encode(path: Path, frames: np.ndarray) -> None:
-    av = pytest.importorskip("av", reason="PyAV is not installed")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        for values in frames:
-            container.mux(
-                stream.encode(
-                    av.VideoFrame.from_ndarray(values, format="rgb24").reformat(format="yuv420p")
-                )
-            )
-        container.mux(stream.encode(None))
 
 
 def kept(capsys: pytest.CaptureFixture[str], *words: str, out: Path) -> None:

@@ -154,7 +154,7 @@ class Gan:
         return self._fill(obs, sea, members)
 
     def _fill(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
-        networks = Networks(check_usable(self.checkpoint), pick_device(self.device))
+        networks = self._networks()
         blend, fitted = self._blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
@@ -177,8 +177,7 @@ class Gan:
 
     def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> Gan:
         """Fit first guesses and their blend (see `sstfill.methods.base.FitsOnce`)."""
-        networks = Networks(check_usable(self.checkpoint), pick_device(self.device))
-        blend, guesses = self._blend(obs, sea, networks)
+        blend, guesses = self._blend(obs, sea, self._networks())
         seen = int(obs.count())
         return GanOfKnownBlend(**config.values(Gan, self), blend=blend, guesses=guesses, seen=seen)
 
@@ -194,6 +193,9 @@ class Gan:
         from sstfill.methods.gan.fitted import load
 
         return load(folder)
+
+    def _networks(self) -> Networks:
+        return Networks(check_usable(self.checkpoint), pick_device(self.device))
 
     def _blend(
         self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks

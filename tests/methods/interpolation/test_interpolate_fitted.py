@@ -2,21 +2,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import unit_fills
 import xarray as xr
 
 from sstfill import synthetic
 from sstfill.fields import gaps
-from sstfill.fields.patches import PatchGrid
 from sstfill.methods import Interpolate
-from sstfill.methods.base import Archive
-from sstfill.methods.common.sampling import gather, windows
+from sstfill.methods.common.sampling import gather
 from sstfill.methods.interpolation.fitted import FittedInterpolate
 from sstfill.methods.registry import fit, load
 
 CORE = (16, 24, 24)
+filled = partial(unit_fills.filled, core=CORE)
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +31,6 @@ def scene():
     seen = ocean["sst"].where(~hidden)
     seen[:, 20:24, 20:26] = np.nan
     return seen, sea, ocean["sst"].where(hidden)
-
-
-def filled(fitted, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
-    mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
-    for window in windows(archive, PatchGrid(core=core, halo=fitted.halo)):
-        found = fitted.estimate(window)
-        mean[window.patch.inside], error[window.patch.inside] = (
-            found["mean"].values,
-            found["error"].values,
-        )
-    return xr.Dataset({n: archive.obs.copy(data=v) for n, v in (("mean", mean), ("error", error))})
 
 
 @pytest.mark.parametrize(
@@ -88,7 +78,7 @@ def test_units_that_see_the_same_observations_agree_bit_for_bit(scene, tmp_path)
     seen, sea, _ = scene
     archive = gather(seen, sea)
     fitted = fit(Interpolate(space=False), archive, tmp_path)
-    xr.testing.assert_identical(filled(fitted, archive), filled(fitted, archive, (10, 17, 31)))
+    xr.testing.assert_identical(filled(fitted, archive), filled(fitted, archive, core=(10, 17, 31)))
 
 
 @pytest.mark.parametrize(("step", "steps"), [("1D", 30), ("6h", 120), ("1h", 240), ("8D", 30)])

@@ -6,9 +6,11 @@ from any chunks.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import unit_fills
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -27,6 +29,7 @@ from sstfill.synthetic import ocean
 
 SHAPE = (40, 48, 56)
 CORE = (16, 24, 24)
+filled = partial(unit_fills.filled, core=CORE)
 
 
 pytestmark = pytest.mark.usefixtures("settled")
@@ -45,19 +48,6 @@ def archive(seen, sea, settled) -> Archive:
 @pytest.fixture(scope="module")
 def fitted(archive, tmp_path_factory) -> FittedMethod:
     return fit(Oi(), archive, tmp_path_factory.mktemp("oi") / "model")
-
-
-def filled(fitted: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
-    """All units of an archive, side by side."""
-    out = xr.Dataset(
-        {name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")}
-    )
-    for window in windows(archive, PatchGrid(core=core, halo=fitted.halo)):
-        found = fitted.estimate(window)
-        for name in out:
-            assert found[name].dims == window.obs.dims and found[name].shape == window.patch.shape
-            out[name][window.patch.inside] = found[name].values
-    return out
 
 
 def rmse(mean: xr.DataArray, surface: xr.Dataset, hidden: NDArray[np.bool_]) -> float:

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import unit_fills
 import xarray as xr
 
 from sstfill import synthetic
@@ -22,6 +24,7 @@ BAYES = BayesEof(modes=16, max_iterations=25)
 METHODS = [Climatology(), Dineof(), BAYES]
 NAMES = [m.name for m in METHODS]
 CORE = (16, 32, 32)
+filled = partial(unit_fills.filled, core=CORE)
 
 
 def hidden_ocean(
@@ -38,17 +41,6 @@ def hidden_ocean(
 
 def tiled(archive: Archive, size: tuple[int, int] = CORE[1:]) -> Archive:
     return replace(archive, tiles=tile(archive.sea.shape, size))
-
-
-def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
-    mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
-    for window in windows(archive, PatchGrid(core=core, halo=pinned.halo)):
-        found = pinned.estimate(window)
-        mean[window.patch.inside], error[window.patch.inside] = (
-            found["mean"].values,
-            found["error"].values,
-        )
-    return xr.Dataset({n: archive.obs.copy(data=v) for n, v in (("mean", mean), ("error", error))})
 
 
 def rmse(mean: xr.DataArray, truth: xr.DataArray) -> float:
@@ -152,7 +144,7 @@ def test_what_was_saved_says_the_same(name, everything, archive, tmp_path):
 
 def test_units_of_other_sizes_say_nearly_the_same(everything, archive):
     pinned = everything["bayes_eof"]
-    one, other = (filled(pinned, archive, core)["mean"] for core in (CORE, (11, 36, 44)))
+    one, other = (filled(pinned, archive, core=core)["mean"] for core in (CORE, (11, 36, 44)))
     assert float(np.sqrt(np.square(one - other).mean())) < 0.01 * float(archive.obs.std().compute())
 
 
