@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,7 +176,7 @@ def farthest_steps(times: int) -> tuple[int, int, int]:
     return times - 1, FARTHEST_IN_FEW, FARTHEST_IN_FEW
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def ranked_offsets(
     covariance: Covariance,
     cell: tuple[tuple[float, float], tuple[float, float]],
@@ -217,7 +217,12 @@ def ranked_offsets(
     north = rows * cell[0][0] + columns * cell[1][0] - lag * flow[0]
     east = rows * cell[0][1] + columns * cell[1][1] - lag * flow[1]
     by_step = covariance(north, east, lag).astype(np.float32)
-    found = sliding_window_view(by_step, (side, side), (1, 2)).max((-1, -2)).ravel()
+    found = by_step
+    for axis in (1, 2):
+        # an array for each row, then each column, of the tile
+        shifted = np.moveaxis(sliding_window_view(found, side, axis), -1, 0)
+        found = functools.reduce(np.maximum, shifted)
+    found = found.ravel()
     rows, columns = y[np.newaxis, :, np.newaxis], x
     telling = found > LEAST * covariance.variance
     listed = np.flatnonzero(telling)

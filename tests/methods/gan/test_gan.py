@@ -27,6 +27,7 @@ from sstfill.fields import gaps
 from sstfill.fields.reading.positions import cell_km
 from sstfill.fill import fill
 from sstfill.methods.eof.bayes_eof import BayesEof
+from sstfill.methods.gan import method as gan_method
 from sstfill.methods.gan import network as gan_network
 from sstfill.methods.gan import tiling
 from sstfill.methods.gan.domain_check import FEATURES
@@ -213,6 +214,21 @@ def test_the_covariance_is_fitted_once_and_to_the_whole(compact, monkeypatch, ob
     monkeypatch.setattr(optimal, "fit_covariance", note)
     Gan(model=compact).reconstruct(obs, sea)
     assert asked == [int(obs.count())]
+
+
+def test_the_blend_of_a_large_series_is_fitted_in_a_window(compact, monkeypatch, obs, sea):
+    shown = []
+
+    def noted(part, *given, **options):
+        shown.append(part.shape)
+        return estimate_all(part, *given, **options)
+
+    monkeypatch.setattr(gan_method, "estimate_all", noted)
+    monkeypatch.setattr(gan_method, "TRIAL", obs.size // 2)
+    found = Gan(model=compact).reconstruct(obs, sea)
+    window, whole = shown
+    assert window[0] == obs.shape[0] and np.prod(window) < 0.7 * obs.size and whole == obs.shape
+    assert bool(found["mean"].notnull().where(sea, True).all()) and found.attrs["blended"]
 
 
 def test_a_fill_can_be_sent_to_a_worker(compact, obs, sea, plain):
