@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from sstfill import config, occlusion
+from sstfill import occlusion
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.plan import ProtocolPlan
@@ -24,8 +24,15 @@ from sstfill.evaluation.paper.published import MIDDLE
 from sstfill.evaluation.paper.sequences import Clip, Masks, MovingShapes, SeriesFile, TruthSource
 from sstfill.methods import Gan, Method
 from sstfill.training.data.windows import split_in_time
-from sstfill.training.options import DISCRIMINATED_SIDE
-from sstfill.training.paper_variants import IMAGES, ROOM, SEED, VARIANTS, VariantTraining
+from sstfill.training.options import DISCRIMINATED_SIDE, Level
+from sstfill.training.paper_variants import (
+    IMAGES,
+    ROOM,
+    SEED,
+    VARIANTS,
+    VariantTraining,
+    told_in_names,
+)
 
 NAME = "gan-paper"
 """The paper's own network; its variants are trained on the ocean alone."""
@@ -44,11 +51,15 @@ class TrainedOnEach(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Halves:
-    """A data set cut in two: `truth` to train on, ``(time, y, x)``, and what is left to score."""
+    """A data set cut in two: `truth` to train on, ``(time, y, x)``, and what is left to score.
+
+    `level` is what a network sees its sequences about.
+    """
 
     truth: xr.DataArray
     scored: TruthSource
     words: str
+    level: Level = "archive"
 
 
 def train_on_each(
@@ -97,7 +108,8 @@ def train_on_each(
             words[source.name] = f"no network: {error}"
             continue
         try:
-            network = _trained(training, plan, overcast(halves.truth, clouds, plan.seed))
+            obs = overcast(halves.truth, clouds, plan.seed)
+            network = _trained(training, plan, obs, halves.level)
         except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"
             continue
@@ -125,7 +137,10 @@ def cut(source: TruthSource, plan: ProtocolPlan) -> Halves:
         f"the first {blocks.training.stop} of {images} images (scored: those from the "
         f"{blocks.validation.start + 1}th on)"
     )
-    return Halves(truth=before.whole(side), scored=scored, words=words)
+    if source.kind == "clip":
+        return Halves(truth=before.whole(side), scored=scored, words=words)
+    # A series may have seasons, of which a sequence of a few images shows one.
+    return Halves(truth=before.whole(side), scored=scored, words=words, level="sequence")
 
 
 def overcast(truth: xr.DataArray, clouds: Masks, seed: int) -> xr.DataArray:
@@ -147,12 +162,12 @@ def _clouds(datasets: DatasetChoice) -> tuple[Masks, str]:
     return occlusion.SyntheticClouds(fraction=MIDDLE), "synthetic clouds"
 
 
-def _trained(training: VariantTraining, plan: ProtocolPlan, obs: xr.DataArray) -> Gan:
+def _trained(training: VariantTraining, plan: ProtocolPlan, obs: xr.DataArray, level: Level) -> Gan:
     """Train on cloudy images, or take the network that was trained on these already."""
     side = max(plan.size, DISCRIMINATED_SIDE)
     if min(obs.shape[1:]) <= side:
         side = DISCRIMINATED_SIDE
     network, objective = VARIANTS[NAME]
-    options = training.options(network, objective, plan.frames, side, plan.seed, plan.device)
-    content = json.dumps(config.options(options)).encode() + obs.values.tobytes()
+    options = training.options(network, objective, plan.frames, side, plan.seed, plan.device, level)
+    content = json.dumps(told_in_names(options)).encode() + obs.values.tobytes()
     return training.network(NAME, content, obs, options)

@@ -19,6 +19,7 @@ from sstfill.training.options import (
     DISCRIMINATED_SIDE,
     GAIN,
     OCCLUDED_VALUE,
+    Level,
     Network,
     ObjectiveName,
     TrainOptions,
@@ -94,6 +95,7 @@ class VariantTraining:
         size: int,
         seed: int,
         device: str,
+        level: Level = "archive",
     ) -> TrainOptions:
         """Return the options of a training."""
         rates = {} if objective.startswith("withheld") else RATES
@@ -104,6 +106,7 @@ class VariantTraining:
             objective=objective,
             base=self.base,
             occluded_value=self.occluded_value,
+            level=level,
             frames=frames,
             size=size,
             samples=samples,
@@ -162,9 +165,21 @@ def trained(
     for name, (network, objective) in variants.items():
         options = training.options(network, objective, frames, side, seed, device)
         supervised = objective in ("paired", "unpaired")
-        told = config.options(options)
+        told = told_in_names(options)
         if training.occluded_value == OCCLUDED_VALUE:
             # networks of before there was this option keep their names
             del told["occluded_value"]
         content = json.dumps([told, shape, SEED, FRACTION, further]).encode()
         yield name, training.network(name, content, obs, options, truth if supervised else None)
+
+
+def told_in_names(options: TrainOptions) -> dict[str, Any]:
+    """Return the options by which kept networks are named: those of before an option keep theirs.
+
+    >>> "level" in told_in_names(TrainOptions())
+    False
+    """
+    told = config.options(options)
+    if options.level == TrainOptions.level:
+        del told["level"]
+    return told

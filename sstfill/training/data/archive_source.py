@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sstfill.errors import InputError
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.occlusion import Occlusion
 from sstfill.progress import track
 from sstfill.training.data import cache
@@ -90,7 +90,8 @@ class PaperSource:
     training_part, validation_part
         What they are drawn from.
     scaling
-        From observed values of the training block.
+        From observed values of the training block; one of each sequence, by what the network sees
+        of it.
     samples
         Sequences of an epoch.
     needs_withheld
@@ -103,7 +104,7 @@ class PaperSource:
 
     training_part: ArchivePart
     validation_part: ArchivePart
-    scaling: Scaling
+    scaling: Scaling | SequenceScaling
     samples: int
     needs_withheld: bool
     adversarial: bool
@@ -133,7 +134,9 @@ class PaperSource:
         rng: np.random.Generator,
     ) -> Sample:
         observed, withheld = split_observed(window, part, needs_withheld, rng)
-        scaled = self.scaling.apply(known_values(window, observed, withheld))
+        # as in a fill, where the network's observations are all there is
+        scaling = self.scaling.of_sequence(np.where(observed, window.obs.values, np.nan))
+        scaled = scaling.apply(known_values(window, observed, withheld))
         # NaN times 0 is NaN: masks alone would not keep it out of the sums
         values = np.nan_to_num(scaled).astype(np.float32)
         second_mask = part.second_mask(self.adversarial, rng)

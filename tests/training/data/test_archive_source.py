@@ -17,7 +17,7 @@ import xarray as xr
 from training_archives import archive, guess_cheaply
 
 from sstfill.errors import InputError
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
@@ -118,6 +118,15 @@ class TestPaperSource:
             assert not sample.guess.any() and not sample.error.any()
             assert 0.1 < float(sample.withheld.sum() / known.sum()) < 0.5
 
+    def test_each_sequence_about_what_the_network_sees_of_it(self, cloudy: xr.Dataset) -> None:
+        scaling = SequenceScaling(mean=15.0, std=0.8)
+        rising = cloudy.assign(sst=cloudy.sst + xr.DataArray(100 * np.arange(18), dims="time"))
+        source = paper(rising, scaling=scaling)
+        for sample in epoch(source) + list(source.validation()):
+            assert float(sample.values[sample.observed].mean()) == pytest.approx(0, abs=1e-4)
+            # three images, a hundred units apart: those withheld lie as far from the mean
+            assert 10 < float(sample.values[sample.withheld].abs().max()) < 100
+
     def test_single_images(self, cloudy: xr.Dataset) -> None:
         scaling = Scaling.fit(cloudy.sst)
         source = PaperSource(
@@ -153,12 +162,18 @@ class TestPaperSource:
                     allowed
                 )
 
-    def test_what_is_hidden_does_not_change_what_is_seen(self, cloudy: xr.Dataset) -> None:
+    @pytest.mark.parametrize("level", ["archive", "sequence"])
+    def test_what_is_hidden_does_not_change_what_is_seen(
+        self, cloudy: xr.Dataset, level: str
+    ) -> None:
         """Validation: neither the network's input, nor what it completes, knows of the values under
         the mask.
         """
         network = build("paper", {"base": 1}).eval()
-        for k, sample in enumerate(paper(cloudy).validation()):
+        given = {}
+        if level == "sequence":
+            given = {"scaling": SequenceScaling(mean=15.0, std=0.8)}
+        for k, sample in enumerate(paper(cloudy, **given).validation()):
             hidden = _placed(
                 sample.withheld,
                 paper(cloudy).validation_part,
@@ -166,8 +181,8 @@ class TestPaperSource:
                 np.random.default_rng([0, 1, k]),
             )
             wild = unseen(cloudy, "sst", hidden, WILD)
-            source = paper(wild)
-            assert source.scaling == paper(cloudy).scaling
+            source = paper(wild, **given)
+            assert source.scaling == paper(cloudy, **given).scaling
             found = list(source.validation())[k]
             assert _sees(found, sample)
             assert found.withheld.any() and (found.values[found.withheld] > 10).all()
