@@ -20,8 +20,8 @@ from report import ROOT, SHARED
 from sstfill.cli.evaluating import write
 from sstfill.evaluation.paper import datasets, plan, protocol
 from sstfill.evaluation.paper.published import MIDDLE
-from sstfill.training.paper_datasets import train_on_each
-from sstfill.training.paper_variants import VariantTraining
+from sstfill.training.paper.each_dataset import train_on_each
+from sstfill.training.paper.variants import VariantTraining
 
 OSTIA, CLOUDS = SHARED / "truth/ostia_neatl_2003_2004.nc", SHARED / "clouds/lwp_dycoms.nc"
 SHAPES = "moving shapes"

@@ -21,7 +21,7 @@ from report import ROOT, heading, publish, table
 
 from sstfill import synthetic
 from sstfill.cli import main
-from sstfill.training import paper_variants as variants
+from sstfill.training.paper import variants
 
 FRAMES, SIZE, STEPS, BASE, SEED = 8, 40, 1600, 4, 0
 RUN = ["--methods", "interpolate,climatology,dineof,bayes_eof,oi,gan"]

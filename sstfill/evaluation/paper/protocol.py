@@ -263,7 +263,7 @@ def _hidden_values(fields: xr.Dataset, sequence: Sequence) -> NDArray[np.floatin
 
 def _fill(sequence: Sequence, method: Method) -> xr.Dataset:
     """Fill the channels together where the method can, else one by one."""
-    channels = [str(c) for c in sequence.truth]
+    channels = list(map(str, sequence.truth))
     together = len(channels) > 1 and bool(method.multivariate)
     filled = fill(
         sequence.seen, method, variables=channels, together=together, sea=sequence.sea, score=False

@@ -209,7 +209,7 @@ def _declared_shapes(file: IO[bytes]) -> Shapes:
         shapes = {}
         for name, entry in header.items():
             if name != "__metadata__":
-                shapes[name] = tuple(int(side) for side in entry["shape"])
+                shapes[name] = tuple(map(int, entry["shape"]))
     except (ReadError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise _no_safetensors() from error
     file.seek(0)

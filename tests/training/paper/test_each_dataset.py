@@ -13,8 +13,8 @@ from sstfill.cli import evaluating, main
 from sstfill.evaluation.paper import datasets, plan, protocol, records, tables
 from sstfill.evaluation.paper.sequences import Clip, SyntheticOcean
 from sstfill.training import loop
-from sstfill.training.paper_datasets import NAME, cut, overcast, train_on_each
-from sstfill.training.paper_variants import VariantTraining
+from sstfill.training.paper.each_dataset import NAME, cut, overcast, train_on_each
+from sstfill.training.paper.variants import VariantTraining
 
 SIZES = {"frames": 4, "clip_frames": 6, "size": 34}
 

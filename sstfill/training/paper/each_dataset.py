@@ -25,7 +25,7 @@ from sstfill.evaluation.paper.sequences import Clip, Masks, MovingShapes, Series
 from sstfill.methods import Gan, Method
 from sstfill.training.data.windows import split_in_time
 from sstfill.training.options import DISCRIMINATED_SIDE, Level
-from sstfill.training.paper_variants import (
+from sstfill.training.paper.variants import (
     IMAGES,
     ROOM,
     SEED,
