@@ -137,6 +137,10 @@ class TrainOptions:
         mean, as in the paper, or "sequence", the mean of what is seen of each. Over an archive of
         several seasons a network of a few images does not learn without
         (docs/benchmarks/paper_datasets).
+    augment
+        Whether the paper's networks see each sequence turned by quarters and mirrored at random, as
+        the compact network always does. Where an archive is hardly larger than a sequence,
+        discriminators know its few windows by heart.
     differences
         Whether D_s sees differences of successive frames (clouds), not frames (the paper's
         Remove-Pixel).
@@ -191,6 +195,7 @@ class TrainOptions:
     discriminator_masks: bool | None = None
     occluded_value: float = OCCLUDED_VALUE
     level: Level = "archive"
+    augment: bool = False
     differences: bool = True
     frames: int = 24
     size: int = 64

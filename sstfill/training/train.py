@@ -319,6 +319,7 @@ def _source(
         samples=options.samples,
         needs_withheld=options.needs_withheld,
         adversarial=options.adversarial,
+        augment=options.augment,
         seed=options.seed,
     )
 

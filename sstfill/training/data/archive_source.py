@@ -100,6 +100,8 @@ class PaperSource:
         Whether discriminators see the completed sequences, under a second mask.
     seed
         Of the validation.
+    augment
+        Whether sequences are turned and mirrored at random in training.
     """
 
     training_part: ArchivePart
@@ -109,13 +111,15 @@ class PaperSource:
     needs_withheld: bool
     adversarial: bool
     seed: int
+    augment: bool = False
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Yield random sequences."""
         del number
         with closing(self.training_part.draw(rng)) as drawn:
             for window, part, own in islice(drawn, self.samples):
-                yield self._sample(window, part, self.needs_withheld, own)
+                sample = self._sample(window, part, self.needs_withheld, own)
+                yield turned(sample, own) if self.augment else sample
 
     def validation(self) -> Iterator[Sample]:
         """Yield the same sequences each time."""
@@ -152,6 +156,15 @@ class PaperSource:
             guess=torch.zeros((1, *values.shape)),
             error=torch.zeros((1, *values.shape)),
         )
+
+
+def turned(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Turn a square sequence by quarters and mirror it, with all its masks, at random."""
+    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+    parts = [torch.rot90(part, turns, (-2, -1)) for part in sample]
+    if mirror:
+        parts = [part.transpose(-2, -1) for part in parts]
+    return Sample._make(parts)
 
 
 def _tensor(array: NDArray) -> Tensor:

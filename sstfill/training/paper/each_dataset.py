@@ -10,8 +10,9 @@ nothing is cut: those that are trained on come from another seed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -24,7 +25,7 @@ from sstfill.evaluation.paper.published import MIDDLE
 from sstfill.evaluation.paper.sequences import Clip, Masks, MovingShapes, SeriesFile, TruthSource
 from sstfill.methods import Gan, Method
 from sstfill.training.data.windows import split_in_time
-from sstfill.training.options import DISCRIMINATED_SIDE, Level
+from sstfill.training.options import DISCRIMINATED_SIDE
 from sstfill.training.paper.variants import (
     IMAGES,
     ROOM,
@@ -36,6 +37,9 @@ from sstfill.training.paper.variants import (
 
 NAME = "gan-paper"
 """The paper's own network; its variants are trained on the ocean alone."""
+OF_SERIES: Mapping[str, Any] = {"level": "sequence", "augment": True}
+"""Options of a training on a series: it may have seasons, of which a sequence of a few images shows
+one, and it is often hardly larger than a sequence."""
 
 
 class TrainedOnEach(NamedTuple):
@@ -53,13 +57,13 @@ class TrainedOnEach(NamedTuple):
 class Halves:
     """A data set cut in two: `truth` to train on, ``(time, y, x)``, and what is left to score.
 
-    `level` is what a network sees its sequences about.
+    `options` are those of a training on it, beside the usual ones.
     """
 
     truth: xr.DataArray
     scored: TruthSource
     words: str
-    level: Level = "archive"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_on_each(
@@ -109,7 +113,7 @@ def train_on_each(
             continue
         try:
             obs = overcast(halves.truth, clouds, plan.seed)
-            network = _trained(training, plan, obs, halves.level)
+            network = _trained(training, plan, obs, halves.options)
         except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"
             continue
@@ -139,8 +143,7 @@ def cut(source: TruthSource, plan: ProtocolPlan) -> Halves:
     )
     if source.kind == "clip":
         return Halves(truth=before.whole(side), scored=scored, words=words)
-    # A series may have seasons, of which a sequence of a few images shows one.
-    return Halves(truth=before.whole(side), scored=scored, words=words, level="sequence")
+    return Halves(truth=before.whole(side), scored=scored, words=words, options=OF_SERIES)
 
 
 def overcast(truth: xr.DataArray, clouds: Masks, seed: int) -> xr.DataArray:
@@ -162,12 +165,15 @@ def _clouds(datasets: DatasetChoice) -> tuple[Masks, str]:
     return occlusion.SyntheticClouds(fraction=MIDDLE), "synthetic clouds"
 
 
-def _trained(training: VariantTraining, plan: ProtocolPlan, obs: xr.DataArray, level: Level) -> Gan:
+def _trained(
+    training: VariantTraining, plan: ProtocolPlan, obs: xr.DataArray, further: Mapping[str, Any]
+) -> Gan:
     """Train on cloudy images, or take the network that was trained on these already."""
     side = max(plan.size, DISCRIMINATED_SIDE)
     if min(obs.shape[1:]) <= side:
         side = DISCRIMINATED_SIDE
     network, objective = VARIANTS[NAME]
-    options = training.options(network, objective, plan.frames, side, plan.seed, plan.device, level)
+    options = training.options(network, objective, plan.frames, side, plan.seed, plan.device)
+    options = replace(options, **further)
     content = json.dumps(told_in_names(options)).encode() + obs.values.tobytes()
     return training.network(NAME, content, obs, options)

@@ -19,7 +19,6 @@ from sstfill.training.options import (
     DISCRIMINATED_SIDE,
     GAIN,
     OCCLUDED_VALUE,
-    Level,
     Network,
     ObjectiveName,
     TrainOptions,
@@ -55,6 +54,8 @@ RATES: dict[str, Any] = {"learning_rate": 3e-4, "discriminator_rate": 2e-4}
 one score for everything (benchmarks/paper_gan.py)."""
 DISCRIMINATORS: dict[str, Any] = {"discriminator_gain": GAIN, "discriminator_masks": True}
 """Of every objective: a generator learns sooner from them, see `sstfill.nn.discriminator`."""
+SINCE = ("level", "augment")
+"""Options that there were not when the first networks were kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,6 @@ class VariantTraining:
         size: int,
         seed: int,
         device: str,
-        level: Level = "archive",
     ) -> TrainOptions:
         """Return the options of a training."""
         rates = {} if objective.startswith("withheld") else RATES
@@ -106,7 +106,6 @@ class VariantTraining:
             objective=objective,
             base=self.base,
             occluded_value=self.occluded_value,
-            level=level,
             frames=frames,
             size=size,
             samples=samples,
@@ -179,7 +178,5 @@ def told_in_names(options: TrainOptions) -> dict[str, Any]:
     >>> "level" in told_in_names(TrainOptions())
     False
     """
-    told = config.options(options)
-    if options.level == TrainOptions.level:
-        del told["level"]
-    return told
+    since = [name for name in SINCE if getattr(options, name) == getattr(TrainOptions, name)]
+    return config.without(config.options(options), since)

@@ -127,6 +127,28 @@ class TestPaperSource:
             # three images, a hundred units apart: those withheld lie as far from the mean
             assert 10 < float(sample.values[sample.withheld].abs().max()) < 100
 
+    def test_sequences_are_turned_with_their_masks_in_training_alone(
+        self, cloudy: xr.Dataset
+    ) -> None:
+        as_they_are, source = paper(cloudy, samples=20), paper(cloudy, samples=20, augment=True)
+        assert same(list(source.validation()), list(as_they_are.validation()))
+        places = set()
+        for plain, sample in zip(epoch(as_they_are), epoch(source), strict=True):
+            assert valid([sample])
+            corner = []
+            for turns in range(4):
+                for mirror in (False, True):
+                    back = torch.rot90(plain.values, turns, (-2, -1))
+                    masks = torch.rot90(plain.observed, turns, (-2, -1))
+                    if mirror:
+                        back, masks = back.transpose(-2, -1), masks.transpose(-2, -1)
+                    if torch.equal(back, sample.values):
+                        assert torch.equal(masks, sample.observed)
+                        corner.append((turns, mirror))
+            assert len(corner) == 1
+            places.update(corner)
+        assert len(places) > 5
+
     def test_single_images(self, cloudy: xr.Dataset) -> None:
         scaling = Scaling.fit(cloudy.sst)
         source = PaperSource(

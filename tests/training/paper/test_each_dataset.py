@@ -49,7 +49,7 @@ def test_no_image_of_a_series_that_is_trained_on_is_scored(tmp_path: Path) -> No
     assert last == 31 and min(firsts) == 34 and len(firsts) == 3
     assert "first 32 of 40 images (scored: those from the 35th on)" in halves.words
     # a series may have seasons, a clip has none
-    assert halves.level == "sequence"
+    assert halves.options["level"] == "sequence"
 
 
 def test_no_frame_of_a_clip_that_is_trained_on_is_scored(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_no_frame_of_a_clip_that_is_trained_on_is_scored(tmp_path: Path) -> None
     clip = Clip(name="clip", path=path, channels=("r", "g", "b"))
     halves = cut(clip, small())
     brightest = float(halves.truth.max())
-    assert halves.truth.dims == ("time", "y", "x") and halves.level == "archive"
+    assert halves.truth.dims == ("time", "y", "x") and not halves.options
     for seed in range(20):
         drawn = halves.scored.draw(6, 34, np.random.default_rng(seed))
         assert set(drawn) == {"r", "g", "b"}
