@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sstfill.methods.interpolation.background import FEW
@@ -176,7 +175,7 @@ def farthest_steps(times: int) -> tuple[int, int, int]:
     return times - 1, FARTHEST_IN_FEW, FARTHEST_IN_FEW
 
 
-@functools.lru_cache(maxsize=64)
+@lru_cache(maxsize=64)
 def ranked_offsets(
     covariance: Covariance,
     cell: tuple[tuple[float, float], tuple[float, float]],
@@ -214,15 +213,13 @@ def ranked_offsets(
     # steps from all pixels of the tile, of which the last sees farthest back
     rows = np.arange(y[0] - side + 1, y[-1] + 1)[:, np.newaxis]
     columns = np.arange(x[0] - side + 1, x[-1] + 1)
-    north = rows * cell[0][0] + columns * cell[1][0] - lag * flow[0]
-    east = rows * cell[0][1] + columns * cell[1][1] - lag * flow[1]
+    north = rows * cell[0][0] + columns * cell[1][0]
+    east = rows * cell[0][1] + columns * cell[1][1]
+    if any(flow):  # else the part in space is the same at all lags, and is computed once
+        north, east = north - lag * flow[0], east - lag * flow[1]
     by_step = covariance(north, east, lag).astype(np.float32)
-    found = by_step
-    for axis in (1, 2):
-        # an array for each row, then each column, of the tile
-        shifted = np.moveaxis(sliding_window_view(found, side, axis), -1, 0)
-        found = functools.reduce(np.maximum, shifted)
-    found = found.ravel()
+    by_row = np.max([by_step[:, i : i + y.size] for i in range(side)], axis=0)
+    found = np.max([by_row[..., i : i + x.size] for i in range(side)], axis=0).ravel()
     rows, columns = y[np.newaxis, :, np.newaxis], x
     telling = found > LEAST * covariance.variance
     listed = np.flatnonzero(telling)
