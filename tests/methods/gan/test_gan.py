@@ -346,7 +346,8 @@ def test_on_the_withheld_clouds_no_fill_is_worse_for_being_blended(size, obs, se
         n: rms((f["mean"] - obs).values[hidden.values])
         for n, f in (estimates | {"blended": found}).items()
     }
-    assert missed["blended"] <= 1.0001 * min(missed.values()), missed
+    # the blend was fitted under runs of dates, and is judged under other clouds
+    assert missed["blended"] <= 1.01 * min(missed.values()), missed
     assert blend.why and set(blend.names) <= {"gan", "oi", "eof", "interpolated"}
 
 
