@@ -42,9 +42,21 @@ def cloudy() -> xr.Dataset:
     return archive().drop_vars("truth")
 
 
+@pytest.fixture(autouse=True)
+def few_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score each epoch on two sequences."""
+    monkeypatch.setattr(archive_source, "VALIDATED", 2)
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gan, Path]:
+    """What a training of the cloudy archive gives, and its folder."""
+    out = tmp_path_factory.mktemp("usual") / "out"
+    return train(archive().drop_vars("truth"), small(base=2), out=out), out
+
+
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> Guessing:
-    monkeypatch.setattr(archive_source, "VALIDATED", 2)
     return guess_cheaply(monkeypatch)
 
 
@@ -151,8 +163,8 @@ class TestNetworks:
         assert len(config["traits"]) == 3 and config["occlusion"] == "own"
         assert config["data"]["shape"] == [18, 20, 22]
 
-    def test_it_is_known_by_its_archive(self, cloudy: xr.Dataset, cheap: Guessing) -> None:
-        config = train(cloudy, small()).checkpoint.config
+    def test_it_is_known_by_its_archive(self, cloudy: xr.Dataset, usual: tuple[Gan, Path]) -> None:
+        config = usual[0].checkpoint.config
         filled = sstfill.fill(cloudy, "climatology", score=False)
         assert config["data"]["fingerprint"] == filled.sst.attrs["sstfill_fingerprint"]
 
@@ -179,17 +191,17 @@ class TestNetworks:
 
     @pytest.mark.parametrize("kind", [Path, str, Checkpoint.load, lambda path: Gan(model=path)])
     def test_another_one_is_trained_further(
-        self, kind: Any, cloudy: xr.Dataset, tmp_path: Path
+        self, kind: Any, cloudy: xr.Dataset, usual: tuple[Gan, Path]
     ) -> None:
         """Its size counts, not that of the options."""
-        first = train(cloudy, small(base=2), out=tmp_path / "first")
-        model = train(cloudy, small(learning_rate=1e-9), start=kind(tmp_path / "first"))
+        first, folder = usual
+        model = train(cloudy, small(learning_rate=1e-9), start=kind(folder))
         assert model.checkpoint.config["network"]["options"] == {"base": 2, "fill": 1.0}
         for one, other in zip(_weights(model), _weights(first), strict=True):
             assert torch.allclose(one, other, atol=1e-6)
 
-    def test_the_device_is_passed_on(self, cloudy: xr.Dataset) -> None:
-        assert train(cloudy, small()).device == "cpu"
+    def test_the_device_is_passed_on(self, usual: tuple[Gan, Path]) -> None:
+        assert usual[0].device == "cpu"
 
 
 class TestSeeds:
@@ -203,14 +215,12 @@ class TestSeeds:
         ]
         assert prints[0] == prints[1] != prints[2]
 
-    def test_random_numbers_of_others_are_left_alone(self, cloudy: xr.Dataset) -> None:
-        before = torch.get_rng_state()
+    def test_random_numbers_of_others_and_the_archive_are_left_alone(
+        self, cloudy: xr.Dataset
+    ) -> None:
+        drawn, before = torch.get_rng_state(), cloudy.copy(deep=True)
         train(cloudy, small())
-        assert torch.equal(before, torch.get_rng_state())
-
-    def test_the_archive_is_left_alone(self, cloudy: xr.Dataset) -> None:
-        before = cloudy.copy(deep=True)
-        train(cloudy, small())
+        assert torch.equal(drawn, torch.get_rng_state())
         xr.testing.assert_identical(cloudy, before)
 
 
@@ -380,13 +390,13 @@ class TestTransform:
         with pytest.raises(OptionError, match="trained with transform='log'"):
             ds.gapfill.fill(model, variables="sst", transform="none")
 
-    def test_other_fields_are_trained_as_they_are(self, cloudy: xr.Dataset) -> None:
-        assert train(cloudy, small()).checkpoint.config["transform"] == "none"
+    def test_other_fields_are_trained_as_they_are(self, usual: tuple[Gan, Path]) -> None:
+        assert usual[0].checkpoint.config["transform"] == "none"
 
     def test_early_checkpoints_name_the_logarithm_in_their_scaling(
-        self, cloudy: xr.Dataset
+        self, usual: tuple[Gan, Path]
     ) -> None:
-        now = train(cloudy, small()).checkpoint
+        now = usual[0].checkpoint
         config = {k: v for k, v in now.config.items() if k != "transform"}
         config["scaling"] = config["scaling"] | {"kind": "log"}
         early = Gan(model=Checkpoint(config, now.weights))
@@ -511,9 +521,9 @@ class TestFolder:
         assert not list(tmp_path.rglob("*.npz"))
 
     def test_of_several_processes_the_first_writes(
-        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, usual: tuple[Gan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        checkpoint = train(cloudy, small()).checkpoint
+        checkpoint = usual[0].checkpoint
         monkeypatch.setenv("RANK", "1")
         save_checkpoint(checkpoint, tmp_path / "out")
         assert not (tmp_path / "out").exists()
