@@ -3,8 +3,8 @@
 
 The command trains what is not in the folder of networks yet (an hour on one core), fills the
 protocol's sequences, and writes docs/benchmarks/paper_variants; the page of curves beside it,
-docs/benchmarks/paper_ordering.md, is written from the logs, and from a second training of three of
-them on another ocean.
+docs/benchmarks/paper_ordering.md, is written from the logs, and from further trainings of three of
+them on other oceans.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/paper_variants.py NETWORKS [curves]
 """
@@ -28,22 +28,13 @@ from sstfill.methods import Gan
 from sstfill.training.paper import variants
 
 FRAMES, SIZE, STEPS, BASE, SEED = 8, 40, 1600, 4, 0
-AGAIN, SECOND, FEWER = ("gan-paper", "gan-static", "gan-recurrent"), 1, 600
-"""Variants that are trained twice, the other seed, of the weights and of the ocean, and its steps.
-"""
+AGAIN, FURTHER, FEWER = ("gan-paper", "gan-static", "gan-recurrent"), (1, 2), 600
+"""Variants that are trained again, with what seeds of weights and ocean, and for how many steps."""
 SEQUENCES = 6
 RUN = ["--methods", "interpolate,climatology,dineof,bayes_eof,oi,gan"]
-RUN += ["--operators", "cloud,raindrops,remove-pixel,vertical-moving-bar", "--sequences"]
-RUN += [
-    str(SEQUENCES),
-    "--frames",
-    str(FRAMES),
-    "--size",
-    str(SIZE),
-    "--unsteady",
-    "--features",
-    "efficientnet",
-]
+RUN += ["--operators", "cloud,raindrops,remove-pixel,vertical-moving-bar"]
+RUN += ["--sequences", str(SEQUENCES), "--frames", str(FRAMES), "--size", str(SIZE)]
+RUN += ["--unsteady", "--features", "efficientnet"]
 RUN += ["--steps", str(STEPS), "--base", str(BASE), "--seed", str(SEED)]
 OUT = ROOT / "docs" / "benchmarks" / "paper_variants"
 READING = """\
@@ -52,7 +43,7 @@ hourly satellite images (`sstfill.synthetic.UNSTEADY`) under clouds of 39.5 %, b
 objective and by others. MAE is over withheld pixels of the last part of that ocean, by the \
 averaged weights, as a fraction of that of predicting its mean: **1 is knowing nothing**. *D*: the \
 loss of the discriminators in the last epoch, 2 for each that guesses. Of each variant the network \
-of the least MAE is kept. Broken lines: trained again with another seed, on another ocean. The \
+of the least MAE is kept. Broken lines: trained again with other seeds, on other oceans. The \
 tables with the networks of the first seed, the other methods and the paper's numbers are in \
 [paper_variants](paper_variants/paper.md).
 
@@ -61,10 +52,10 @@ tables with the networks of the first seed, the other methods and the paper's nu
 """
 SEEDS = f"""\
 
-## Two seeds
+## More seeds
 
-The second training had {FEWER} steps each. *Least*: of the learning curve up to step {FEWER}, as \
-above. Then the networks of both on the same {SEQUENCES} sequences of the protocol, {MIDDLE:.1%} \
+The further trainings had {FEWER} steps each. *Least*: of the learning curve up to step {FEWER}, \
+as above. Then all networks on the same {SEQUENCES} sequences of the protocol, {MIDDLE:.1%} \
 occluded; MAE and bias in °C.
 
 """
@@ -112,8 +103,8 @@ def curves(networks: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    reference, other = of_the_mean(SIZE), of_the_mean(SIZE, SECOND)
-    again = logs(networks, SECOND, FEWER)
+    reference = of_the_mean(SIZE)
+    again = [(logs(networks, seed, FEWER), of_the_mean(SIZE, seed)) for seed in FURTHER]
     figure, axis = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     rows: list[list[object]] = []
     for name, history in logs(networks).items():
@@ -132,9 +123,9 @@ def curves(networks: Path) -> None:
             ]
         )
         (line,) = axis.plot([row["steps"] for row in history], errors, label=name)
-        if name in again:
-            steps = [row["steps"] for row in again[name]]
-            errors = [row["withheld_mae"] / other for row in again[name]]
+        for further, other in again:
+            steps = [row["steps"] for row in further.get(name, ())]
+            errors = [row["withheld_mae"] / other for row in further.get(name, ())]
             axis.plot(steps, errors, "--", color=line.get_color(), linewidth=1)
     axis.axhline(1, color="0.6", linewidth=1)
     axis.set(xlabel="steps", ylabel="MAE over that of the mean", ylim=(0, 1.2))
@@ -143,20 +134,20 @@ def curves(networks: Path) -> None:
     head = ["", "network, objective", "least MAE", "at step", "last MAE", "bias", "D", "s a step"]
     text = heading(
         "The paper's variants: what each objective learns",
-        seed=f"{SEED}; of {', '.join(AGAIN)} also {SECOND}",
+        seed=f"{SEED}; of {', '.join(AGAIN)} also {' and '.join(map(str, FURTHER))}",
         torch=torch.__version__,
         run="python benchmarks/paper_variants.py NETWORKS",
     )
-    text += READING + table(head, rows) + SEEDS + two_seeds(networks)
+    text += READING + table(head, rows) + SEEDS + more_seeds(networks)
     publish("paper_ordering", text + "\n" + NOTES.read_text())
 
 
-def two_seeds(networks: Path) -> str:
-    """Fill sequences by the networks of both seeds; write the scores as a table."""
+def more_seeds(networks: Path) -> str:
+    """Fill sequences by the networks of all seeds; write the scores as a table."""
     chosen = {name: variants.VARIANTS[name] for name in AGAIN}
-    both: dict[str, Gan] = {}
+    every: dict[str, Gan] = {}
     least: dict[str, float] = {}
-    for seed, steps in ((SEED, STEPS), (SECOND, FEWER)):
+    for seed, steps in [(SEED, STEPS), *((seed, FEWER) for seed in FURTHER)]:
         learnt, reference = logs(networks, seed, steps), of_the_mean(SIZE, seed)
         training = variants.VariantTraining(
             steps=steps, base=BASE, unsteady=True, folder=str(networks)
@@ -166,7 +157,7 @@ def two_seeds(networks: Path) -> str:
         )
         for name, network in found:
             label = f"{name}, seed {seed}, {steps} steps"
-            both[label] = network
+            every[label] = network
             early = [row["withheld_mae"] for row in learnt[name] if row["steps"] <= FEWER]
             least[label] = min(early) / reference
     wanted = plan.ProtocolPlan(
@@ -180,7 +171,7 @@ def two_seeds(networks: Path) -> str:
         features="efficientnet",
     )
     data = datasets.find(unsteady=True)
-    results = protocol.run(wanted, data, {data.sources[0].name: both}).results
+    results = protocol.run(wanted, data, {data.sources[0].name: every}).results
     rows: list[list[object]] = []
     for number in range(results.sizes["row"]):
         own = results.isel(row=number)
