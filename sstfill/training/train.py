@@ -28,6 +28,7 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.training_field import TrainingField
 from sstfill.training.data.windows import (
     USUAL_LIMITS,
+    MemoryLimits,
     TrainingWindows,
     longest_sequence,
     split_in_time,
@@ -58,10 +59,12 @@ def train(
     truth: xr.DataArray | str | None = None,
     start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
     clips: int = 40,
+    validated: int = 8,
     transform: Asked = "auto",
     sea: xr.DataArray | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    limits: MemoryLimits = USUAL_LIMITS,
 ) -> Gan:
     """Train a network on a cloudy archive, without ground truth.
 
@@ -90,6 +93,8 @@ def train(
         checkpoint is given.
     clips
         Sequences for which first guesses are computed, a few seconds each (compact network only).
+    validated
+        Sequences of the validation, on whose withheld pixels each epoch is scored.
     transform
         What it learns to fill, as in `sstfill.fill`; of a skewed field that nothing tells of,
         ``auto`` takes the values as they are. The checkpoint records it, and fills in that space.
@@ -101,6 +106,8 @@ def train(
     resume
         Go on with the training in `out`, if there is one: with the same data, clouds and start,
         which are not compared.
+    limits
+        How much of a Dask-backed archive is held in memory.
 
     Returns
     -------
@@ -125,9 +132,10 @@ def train(
     chosen = options if options is not None else TrainOptions()
     _check(chosen, sea, truth)
     check_number("clips", clips, 1, whole=True)
+    check_number("validated", validated, 1, whole=True)
     archive = TrainingField.of(data, variable, sea, truth, transform)
     # A small archive is read once; windows of a lazy one would be read each time.
-    archive = archive.loaded(USUAL_LIMITS)
+    archive = archive.loaded(limits)
     chosen = _fit_to_archive(chosen, archive)
     # First guesses are kept between trainings only where a folder is given.
     with _clips_folder(out) as folder:
@@ -139,7 +147,7 @@ def train(
             chosen = _continued(chosen, first)
         size = network_options(chosen, first)
         network = new_network(chosen, first)
-        source = _source(archive, chosen, clouds, clips, folder)
+        source = _source(archive, chosen, clouds, clips, validated, folder, limits)
         trained = fit(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
@@ -274,7 +282,13 @@ def new_network(options: TrainOptions, first: Checkpoint | None = None) -> nn.Mo
 
 
 def _source(
-    archive: TrainingField, options: TrainOptions, clouds: Any, clips: int, folder: Path
+    archive: TrainingField,
+    options: TrainOptions,
+    clouds: Any,
+    clips: int,
+    validated: int,
+    folder: Path,
+    limits: MemoryLimits = USUAL_LIMITS,
 ) -> PaperSource | FirstGuessSource:
     """Make the source of sequences: two blocks of time, each with clouds of its own."""
     from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
@@ -285,9 +299,9 @@ def _source(
     parts = []
     for times, operator in zip(blocks, _operators(clouds, archive), strict=True):
         windows = TrainingWindows(
-            archive.obs, archive.sea, times, shape, archive.truth, limits=USUAL_LIMITS
+            archive.obs, archive.sea, times, shape, archive.truth, limits=limits
         )
-        parts.append(ArchivePart(windows, loaded(operator, USUAL_LIMITS)))
+        parts.append(ArchivePart(windows, loaded(operator, limits)))
     if options.network == "compact":
         # a name for all that sequences depend on: those of another training are not taken for them
         name = _digest(
@@ -298,6 +312,7 @@ def _source(
             validation_part=parts[1],
             samples=options.samples,
             clips=clips,
+            validated=validated,
             adversarial=options.adversarial,
             folder=folder / name,
             seed=options.seed,
@@ -308,6 +323,7 @@ def _source(
         # of the training block alone: the validation must not leak into it
         scaling=Scaling.fit(archive.obs[blocks.training]),
         samples=options.samples,
+        validated=validated,
         needs_withheld=options.needs_withheld,
         adversarial=options.adversarial,
         seed=options.seed,
