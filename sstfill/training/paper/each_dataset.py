@@ -113,7 +113,7 @@ def train_on_each(
             continue
         try:
             obs = overcast(halves.truth, clouds, plan.seed)
-            network = _trained(training, plan, obs, halves.options)
+            network = train_on(training, plan, obs, halves.options)
         except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"
             continue
@@ -165,10 +165,16 @@ def _clouds(datasets: DatasetChoice) -> tuple[Masks, str]:
     return occlusion.SyntheticClouds(fraction=MIDDLE), "synthetic clouds"
 
 
-def _trained(
-    training: VariantTraining, plan: ProtocolPlan, obs: xr.DataArray, further: Mapping[str, Any]
+def train_on(
+    training: VariantTraining,
+    plan: ProtocolPlan,
+    obs: xr.DataArray,
+    further: Mapping[str, Any] = OF_SERIES,
 ) -> Gan:
-    """Train on cloudy images, or take the network that was trained on these already."""
+    """Train on cloudy images, or take the network that was trained on these already.
+
+    `further` are options of the training beside those of the variant.
+    """
     side = max(plan.size, DISCRIMINATED_SIDE)
     if min(obs.shape[1:]) <= side:
         side = DISCRIMINATED_SIDE
