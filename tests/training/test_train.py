@@ -49,12 +49,6 @@ def cloudy() -> xr.Dataset:
     return archive().drop_vars("truth")
 
 
-@pytest.fixture(autouse=True)
-def few_validated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Score each epoch on two sequences."""
-    monkeypatch.setattr(archive_source, "VALIDATED", 2)
-
-
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gan, Path]:
     """What a training of the cloudy archive gives, and its folder."""
