@@ -25,7 +25,6 @@ from sstfill.errors import InputError, OptionError
 from sstfill.nn.generator import Generator
 from sstfill.nn.recurrent import RecurrentGenerator
 from sstfill.training import log
-from sstfill.training.data import archive_source
 from sstfill.training.data.sample import Batches, Sample
 from sstfill.training.distributed import process_group
 from sstfill.training.ema import EMA, update_bn
@@ -433,7 +432,7 @@ def test_two_processes_train_one_network_and_share_the_first_guesses(tmp_path: P
     assert all(np.isfinite(float(row["withheld_mae"])) for row in rows)
     # Each computes its part of the first guesses, and none computes those of the other.
     first, second = (set(out.split()) for out in made)
-    assert len(first) == len(second) == (archive_source.VALIDATED + 4) / 2
+    assert len(first) == len(second) == (8 + 4) / 2
     assert not first & second
     clips = list((guessed / "clips").glob("*/*/*.npz"))
-    assert len(clips) == archive_source.VALIDATED + 4
+    assert len(clips) == 8 + 4  # validated, and clips
