@@ -56,9 +56,9 @@ SEEDS = f"""\
 
 ## More seeds
 
-Seed {SEED} had {STEPS} steps, the others {FEWER}. *Least*: of the learning curve up to step {FEWER}, \
-as above. Then all networks on the same {SEQUENCES} sequences of the protocol, {MIDDLE:.1%} \
-occluded; MAE and bias in °C.
+Seed {SEED} had {STEPS} steps, the others {FEWER}. *Least*: of the learning curve up to step \
+{FEWER}, as above. Then all networks on the same {SEQUENCES} sequences of the protocol, \
+{MIDDLE:.1%} occluded; MAE and bias in °C.
 
 """
 NOTES = ROOT / "benchmarks" / "paper_ordering.md"
