@@ -194,8 +194,8 @@ def test_nights_grow_an_archive_and_the_report_tells(begun, first_night):
         assert words in page, words
 
 
-def test_the_page_stands_alone(place, drawn):
-    place.bring(20)
+def test_the_page_stands_alone(begun, drawn):
+    place = begun
     place.night(20)
     tags = Tags()
     tags.feed(place.page)
@@ -307,16 +307,17 @@ def test_an_error_nobody_thought_of_is_a_failure_after_which_the_output_is_whole
     assert place.night(20).exit == 0
 
 
-def test_a_report_that_cannot_be_written_is_a_failure(place, monkeypatch):
-    place.bring(20)
+def test_a_report_that_cannot_be_written_is_a_failure(begun, monkeypatch):
+    place = begun
+    (place.report / "index.html").unlink()
     monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: 1 / 0)
     night = place.night(20)
     assert night.exit == 2 and "failed at the report" in night.failure
     assert not (place.report / "index.html").exists()
 
 
-def test_a_map_that_cannot_be_drawn_costs_no_night(place, drawn, monkeypatch):
-    place.bring(20)
+def test_a_map_that_cannot_be_drawn_costs_no_night(begun, drawn, monkeypatch):
+    place = begun
     monkeypatch.setattr("sstfill.plot.maps", lambda *_, **__: 1 / 0)
     assert place.night(20).exit == 0
     assert "no map: division by zero" in place.page and place.page.count("<img") == 1
@@ -330,8 +331,9 @@ def hold(job: Callable[[Path], AbstractContextManager[object]], path: Path, held
 
 
 @pytest.mark.parametrize(("job", "at"), [(locked, "report"), (open_job, "out.zarr")])
-def test_another_job_at_it_is_no_failure(place, capsys, quick_workers, job, at):
-    place.bring(20)
+def test_another_job_at_it_is_no_failure(begun, capsys, quick_workers, job, at):
+    place = begun
+    (place.report / "index.html").unlink()
     context = multiprocessing.get_context("forkserver")
     held = context.Event()
     other = context.Process(target=hold, args=(job, place.folder / at, held))
@@ -348,8 +350,8 @@ def test_another_job_at_it_is_no_failure(place, capsys, quick_workers, job, at):
     assert place.night(20).exit == 0  # what was killed holds nothing
 
 
-def test_a_chart_that_cannot_be_drawn_costs_no_night(place, drawn, monkeypatch):
-    place.bring(20)
+def test_a_chart_that_cannot_be_drawn_costs_no_night(begun, drawn, monkeypatch):
+    place = begun
     monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: Picture())
     monkeypatch.setattr("sstfill.nightly.pictures._chart", lambda *_: 1 / 0)
     assert place.night(20).exit == 0
