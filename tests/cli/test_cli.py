@@ -298,11 +298,8 @@ TINY = "--frames 2 --size 12 --samples 2 --epochs 1 --device cpu"
 
 
 class TestTrain:
-    def test_an_archive_then_fill(
-        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("sstfill.training.data.archive_source.VALIDATED", 1)
-        out = run(f"train in.nc --out model --clips 2 {TINY}", capsys)
+    def test_an_archive_then_fill(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = run(f"train in.nc --out model --clips 2 --validated 1 {TINY}", capsys)
         config = json.loads((folder / "model" / "config.json").read_text())
         assert out.startswith("Checkpoint(compact, ")
         for words in (
@@ -401,6 +398,7 @@ class TestTrain:
             "truth": None,
             "start": "shipped",
             "clips": 40,
+            "validated": 8,
             "transform": "auto",
         }
 

@@ -112,7 +112,11 @@ class FittedOi:
         """Fit covariance and background to an archive; maps of the latter in one pass over it."""
         kinds = method.backgrounds(archive.obs.sizes["time"])
         images = {kind: ImageMeans.fit(archive, kind) for kind in kinds}
-        times = _fullest_times(archive)
+        # consecutive images with most observations in the sample, as many as the fit uses
+        most = min(EXCERPT[0], archive.obs.sizes["time"])
+        total = np.cumsum([0, *np.isfinite(archive.sample).sum(1)])
+        start = int(np.argmax(total[most:] - total[:-most]))
+        times = slice(start, start + most)
         time_parts = {}
         for kind, (_, time_part) in images.items():
             time_parts[kind] = time_part._replace(image=time_part.image[times])
@@ -310,9 +314,11 @@ class FittedOi:
         shapes = np.array([rounded(tuple(y), tuple(x)) for y, x in self.cells.reshape(-1, 2, 2)])
         kinds, kind = np.unique(shapes.reshape(-1, 4), axis=0, return_inverse=True)
         of_target = kind.reshape(self.cells.shape[:2])
-        of_target = of_target[row // TILE, column // TILE]
-        # gaps of one tile of the solver follow each other, so that few are divided
-        by_tile = np.lexsort((column // self.side, row // self.side, targets[:, 1]))
+        # the square in which a tile of the solver begins serves all of its gaps
+        tile_row, tile_column = row // self.side, column // self.side
+        of_target = of_target[tile_row * self.side // TILE, tile_column * self.side // TILE]
+        # gaps of one tile follow each other, so that few are divided
+        by_tile = np.lexsort((tile_column, tile_row, targets[:, 1]))
         for k in np.unique(of_target):
             y_north, y_east, x_north, x_east = kinds[k].tolist()
             same = by_tile[of_target[by_tile] == k]
@@ -329,11 +335,3 @@ def _cells(image: xr.DataArray) -> NDArray[np.float64]:
         square = image[max(0, y - 1) : y + TILE + 1, max(0, x - 1) : x + TILE + 1]
         found[y // TILE, x // TILE] = cell_steps(positions(square))
     return found
-
-
-def _fullest_times(archive: Archive) -> slice:
-    """Consecutive images with most observations in the sample, as many as the fit uses."""
-    most = min(EXCERPT[0], archive.obs.sizes["time"])
-    total = np.cumsum([0, *np.isfinite(archive.sample).sum(1)])
-    start = int(np.argmax(total[most:] - total[:-most]))
-    return slice(start, start + most)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sstfill.errors import InputError
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.occlusion import Occlusion
 from sstfill.progress import track
 from sstfill.training.data import cache
@@ -24,8 +24,6 @@ from sstfill.training.data.cloud_buffer import cloud_operators
 from sstfill.training.data.sample import Sample
 from sstfill.training.data.windows import TrainingWindow, TrainingWindows, withhold
 
-VALIDATED = 8
-"""Sequences to validate on."""
 TRIES = 20
 """Masks drawn until one hides something."""
 Bools = NDArray[np.bool_]
@@ -90,35 +88,43 @@ class PaperSource:
     training_part, validation_part
         What they are drawn from.
     scaling
-        From observed values of the training block.
+        From observed values of the training block; one of each sequence, by what the network sees
+        of it.
     samples
         Sequences of an epoch.
+    validated
+        Sequences to validate on.
     needs_withheld
         Whether pixels are withheld from the network in training.
     adversarial
         Whether discriminators see the completed sequences, under a second mask.
     seed
         Of the validation.
+    augment
+        Whether sequences are turned and mirrored at random in training.
     """
 
     training_part: ArchivePart
     validation_part: ArchivePart
-    scaling: Scaling
+    scaling: Scaling | SequenceScaling
     samples: int
+    validated: int
     needs_withheld: bool
     adversarial: bool
     seed: int
+    augment: bool = False
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Yield random sequences."""
         del number
         with closing(self.training_part.draw(rng)) as drawn:
             for window, part, own in islice(drawn, self.samples):
-                yield self._sample(window, part, self.needs_withheld, own)
+                sample = self._sample(window, part, self.needs_withheld, own)
+                yield turned(sample, own) if self.augment else sample
 
     def validation(self) -> Iterator[Sample]:
         """Yield the same sequences each time."""
-        for k in range(VALIDATED):
+        for k in range(self.validated):
             # a generator for each sequence: the same one, whatever was drawn before
             own = np.random.default_rng([self.seed, 1, k])
             window = self.validation_part.windows.draw(own)
@@ -133,7 +139,9 @@ class PaperSource:
         rng: np.random.Generator,
     ) -> Sample:
         observed, withheld = split_observed(window, part, needs_withheld, rng)
-        scaled = self.scaling.apply(known_values(window, observed, withheld))
+        # as in a fill, where the network's observations are all there is
+        scaling = self.scaling.of_sequence(np.where(observed, window.obs.values, np.nan))
+        scaled = scaling.apply(known_values(window, observed, withheld))
         # NaN times 0 is NaN: masks alone would not keep it out of the sums
         values = np.nan_to_num(scaled).astype(np.float32)
         second_mask = part.second_mask(self.adversarial, rng)
@@ -149,6 +157,15 @@ class PaperSource:
             guess=torch.zeros((1, *values.shape)),
             error=torch.zeros((1, *values.shape)),
         )
+
+
+def turned(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Turn a square sequence by quarters and mirror it, with all its masks, at random."""
+    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+    parts = [torch.rot90(part, turns, (-2, -1)) for part in sample]
+    if mirror:
+        parts = [part.transpose(-2, -1) for part in parts]
+    return Sample._make(parts)
 
 
 def _tensor(array: NDArray) -> Tensor:
@@ -197,7 +214,7 @@ class FirstGuessSource:
 
     Attributes
     ----------
-    training_part, validation_part, samples, adversarial, seed
+    training_part, validation_part, samples, validated, adversarial, seed
         As for `PaperSource`.
     clips
         Sequences to train on; each epoch rotates and mirrors them at random.
@@ -209,13 +226,14 @@ class FirstGuessSource:
     validation_part: ArchivePart
     samples: int
     clips: int
+    validated: int
     adversarial: bool
     folder: Path
     seed: int
 
     def prepare(self, rank: int = 0, processes: int = 1) -> None:
         """Make the sequences that are not there yet; see `PreparedSource`."""
-        clips = [("validation", k) for k in range(VALIDATED)]
+        clips = [("validation", k) for k in range(self.validated)]
         clips += [("training", k) for k in range(self.clips)]
         for name, k in track(clips[rank::processes], "first guesses"):
             if not self._file(name, k).exists():
@@ -239,7 +257,7 @@ class FirstGuessSource:
     def validation(self) -> Iterator[Sample]:
         """Yield the same sequences each time; the first time, all sequences are made."""
         self.prepare()
-        for k in range(VALIDATED):
+        for k in range(self.validated):
             yield cache.to_sample(self._arrays("validation", k))
 
     def traits(self) -> list[list[float]]:

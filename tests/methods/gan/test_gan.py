@@ -27,6 +27,7 @@ from sstfill.fields import gaps
 from sstfill.fields.reading.positions import cell_km
 from sstfill.fill import fill
 from sstfill.methods.eof.bayes_eof import BayesEof
+from sstfill.methods.gan import method as gan_method
 from sstfill.methods.gan import network as gan_network
 from sstfill.methods.gan import tiling
 from sstfill.methods.gan.domain_check import FEATURES
@@ -215,6 +216,21 @@ def test_the_covariance_is_fitted_once_and_to_the_whole(compact, monkeypatch, ob
     assert asked == [int(obs.count())]
 
 
+def test_the_blend_of_a_large_series_is_fitted_in_a_window(compact, monkeypatch, obs, sea):
+    shown = []
+
+    def noted(part, *given, **options):
+        shown.append(part.shape)
+        return estimate_all(part, *given, **options)
+
+    monkeypatch.setattr(gan_method, "estimate_all", noted)
+    monkeypatch.setattr(gan_method, "TRIAL", obs.size // 2)
+    found = Gan(model=compact).reconstruct(obs, sea)
+    window, whole = shown
+    assert window[0] == obs.shape[0] and np.prod(window) < 0.7 * obs.size and whole == obs.shape
+    assert bool(found["mean"].notnull().where(sea, True).all()) and found.attrs["blended"]
+
+
 def test_a_fill_can_be_sent_to_a_worker(compact, obs, sea, plain):
     method = pickle.loads(pickle.dumps(Gan(model=compact, adapt=False)))
     assert method == Gan(model=compact, adapt=False)
@@ -260,10 +276,12 @@ def drawn(drawing, obs, sea) -> xr.Dataset:
     return Gan(model=drawing).simulate(obs, sea, 3)
 
 
-def test_members_lie_about_the_estimate_and_keep_what_was_observed(drawing, drawn, obs, sea):
+def test_members_lie_about_the_estimate_and_do_not_differ_where_observed(drawing, drawn, obs, sea):
     gap = obs.isnull().values & wet(obs, sea)
     members = drawn["members"].transpose("member", *obs.dims).values
-    assert (members[:, obs.notnull().values] == obs.values[obs.notnull().values]).all()
+    seen = obs.notnull().values
+    # as estimated there: by a blend with EOFs not quite as observed, which `fill` puts back
+    assert (members[:, seen] == drawn["mean"].values[seen]).all()
     apart = (members - drawn["mean"].values)[:, gap]
     assert (apart != 0).mean() > 0.9 and (apart[0] != apart[1]).mean() > 0.9
     alone = Gan(model=drawing).reconstruct(obs, sea)
@@ -328,7 +346,8 @@ def test_on_the_withheld_clouds_no_fill_is_worse_for_being_blended(size, obs, se
         n: rms((f["mean"] - obs).values[hidden.values])
         for n, f in (estimates | {"blended": found}).items()
     }
-    assert missed["blended"] <= 1.0001 * min(missed.values()), missed
+    # the blend was fitted under runs of dates, and is judged under other clouds
+    assert missed["blended"] <= 1.01 * min(missed.values()), missed
     assert blend.why and set(blend.names) <= {"gan", "oi", "eof", "interpolated"}
 
 
@@ -481,6 +500,55 @@ def test_the_paper_networks_fill_any_size(name, shape, make_field, all_sea):
         and (np.abs(found["mean"] - 15) <= 3).where(series.isnull(), True).all()
     )
     assert "error" not in found
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_network_of_sequences_about_their_own_levels_knows_no_season(lazy, make_field, all_sea):
+    scaling = {"kind": "sequence", "mean": 15.0, "std": 1.0}
+    method = Gan(model=made("paper", told={"scaling": scaling}), adapt=False)
+    rng = np.random.default_rng(0)
+    values = 15 + rng.normal(size=(5, 9, 10))
+    values[rng.random(values.shape) < 0.4] = np.nan
+    # patches of four images in memory: those of the other half see another season
+    filled = []
+    for level in (0.0, 80.0):
+        series = make_field(values + level)
+        if lazy:
+            series = series.chunk(time=2)
+        filled.append(method.reconstruct(series, all_sea(series))["mean"].values - level)
+    np.testing.assert_allclose(filled[0], filled[1], atol=1e-4)
+    # the archive's mean plus or minus three of its standard deviations holds no value of the second
+    assert (np.abs(filled[1] - 15) < 6).all()
+
+
+def test_a_sequence_of_which_nothing_is_seen_is_filled_about_the_mean_of_the_archive(
+    make_field, all_sea
+):
+    scaling = {"kind": "sequence", "mean": 7.0, "std": 1.0}
+    method = Gan(model=made("paper", told={"scaling": scaling}), adapt=False)
+    values = np.full((40, 8, 8), np.nan)
+    values[:4] = 20.0
+    series = make_field(values)
+    found = method.reconstruct(series, all_sea(series))["mean"].values
+    assert (np.abs(found[-4:] - 7) <= 3).all()
+
+
+@pytest.mark.parametrize(("swing", "told"), [(10.0, False), (0.0, False), (None, True)])
+def test_seasons_are_no_shift_for_a_network_of_sequences(swing, told, make_field, all_sea, caplog):
+    weeks = np.random.default_rng(0).normal(0, 0.5, (10, 4, 12, 12))
+    if swing is None:
+        weeks *= 5
+    else:
+        weeks += swing * np.arange(10)[:, np.newaxis, np.newaxis, np.newaxis]
+    weeks[3] = np.nan  # as a long outage
+    series = make_field(weeks.reshape(40, 12, 12))
+    scaling = {"kind": "sequence", "mean": 15.0, "std": 0.5}
+    model = made("paper", told={"scaling": scaling, "spread": 0.5})
+    for same in (series, series.chunk(time=3)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            Gan(model=model, adapt=False).reconstruct(same, all_sea(series))
+        assert ("variability of" in caplog.text) == told
 
 
 def test_the_paper_networks_get_an_error_from_withheld_clouds(obs, sea):

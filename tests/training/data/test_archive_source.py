@@ -17,11 +17,10 @@ import xarray as xr
 from training_archives import archive, guess_cheaply
 
 from sstfill.errors import InputError
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
-from sstfill.training.data import archive_source
 from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
 from sstfill.training.data.sample import Batches, Sample
 from sstfill.training.data.windows import USUAL_LIMITS, MemoryLimits, TrainingWindows
@@ -49,6 +48,7 @@ def paper(ds: xr.Dataset, clouds: Any = CLOUDS, **given: Any) -> PaperSource:
     scaling = Scaling.fit(ds.sst[:10])
     usual: dict[str, Any] = {
         "samples": 5,
+        "validated": 2,
         "needs_withheld": True,
         "adversarial": False,
         "seed": 0,
@@ -62,6 +62,7 @@ def guessed(ds: xr.Dataset, folder: Path, clouds: Any = CLOUDS, **given: Any) ->
     usual: dict[str, Any] = {
         "samples": 6,
         "clips": 2,
+        "validated": 1,
         "adversarial": False,
         "folder": folder,
         "seed": 0,
@@ -97,17 +98,11 @@ def cloudy() -> xr.Dataset:
     return archive().drop_vars("truth")
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sequence to validate on."""
-    monkeypatch.setattr(archive_source, "VALIDATED", 1)
-
-
 class TestPaperSource:
     def test_what_a_sequence_holds(self, cloudy: xr.Dataset) -> None:
         source = paper(cloudy)
         samples = epoch(source) + list(source.validation())
-        assert len(samples) == 5 + archive_source.VALIDATED
+        assert len(samples) == 5 + 2
         assert valid(samples)
         for sample in samples:
             known = sample.observed | sample.withheld
@@ -118,12 +113,44 @@ class TestPaperSource:
             assert not sample.guess.any() and not sample.error.any()
             assert 0.1 < float(sample.withheld.sum() / known.sum()) < 0.5
 
+    def test_each_sequence_about_what_the_network_sees_of_it(self, cloudy: xr.Dataset) -> None:
+        scaling = SequenceScaling(mean=15.0, std=0.8)
+        rising = cloudy.assign(sst=cloudy.sst + xr.DataArray(100 * np.arange(18), dims="time"))
+        source = paper(rising, scaling=scaling)
+        for sample in epoch(source) + list(source.validation()):
+            assert float(sample.values[sample.observed].mean()) == pytest.approx(0, abs=1e-4)
+            # three images, a hundred units apart: those withheld lie as far from the mean
+            assert 10 < float(sample.values[sample.withheld].abs().max()) < 100
+
+    def test_sequences_are_turned_with_their_masks_in_training_alone(
+        self, cloudy: xr.Dataset
+    ) -> None:
+        as_they_are, source = paper(cloudy, samples=20), paper(cloudy, samples=20, augment=True)
+        assert same(list(source.validation()), list(as_they_are.validation()))
+        places = set()
+        for plain, sample in zip(epoch(as_they_are), epoch(source), strict=True):
+            assert valid([sample])
+            corner = []
+            for turns in range(4):
+                for mirror in (False, True):
+                    back = torch.rot90(plain.values, turns, (-2, -1))
+                    masks = torch.rot90(plain.observed, turns, (-2, -1))
+                    if mirror:
+                        back, masks = back.transpose(-2, -1), masks.transpose(-2, -1)
+                    if torch.equal(back, sample.values):
+                        assert torch.equal(masks, sample.observed)
+                        corner.append((turns, mirror))
+            assert len(corner) == 1
+            places.update(corner)
+        assert len(places) > 5
+
     def test_single_images(self, cloudy: xr.Dataset) -> None:
         scaling = Scaling.fit(cloudy.sst)
         source = PaperSource(
             *parts(cloudy, shape=(1, 8, 8)),
             scaling,
-            5,
+            samples=5,
+            validated=2,
             needs_withheld=True,
             adversarial=True,
             seed=0,
@@ -153,12 +180,18 @@ class TestPaperSource:
                     allowed
                 )
 
-    def test_what_is_hidden_does_not_change_what_is_seen(self, cloudy: xr.Dataset) -> None:
+    @pytest.mark.parametrize("level", ["archive", "sequence"])
+    def test_what_is_hidden_does_not_change_what_is_seen(
+        self, cloudy: xr.Dataset, level: str
+    ) -> None:
         """Validation: neither the network's input, nor what it completes, knows of the values under
         the mask.
         """
         network = build("paper", {"base": 1}).eval()
-        for k, sample in enumerate(paper(cloudy).validation()):
+        given = {}
+        if level == "sequence":
+            given = {"scaling": SequenceScaling(mean=15.0, std=0.8)}
+        for k, sample in enumerate(paper(cloudy, **given).validation()):
             hidden = _placed(
                 sample.withheld,
                 paper(cloudy).validation_part,
@@ -166,8 +199,8 @@ class TestPaperSource:
                 np.random.default_rng([0, 1, k]),
             )
             wild = unseen(cloudy, "sst", hidden, WILD)
-            source = paper(wild)
-            assert source.scaling == paper(cloudy).scaling
+            source = paper(wild, **given)
+            assert source.scaling == paper(cloudy, **given).scaling
             found = list(source.validation())[k]
             assert _sees(found, sample)
             assert found.withheld.any() and (found.values[found.withheld] > 10).all()
@@ -241,12 +274,7 @@ class TestLarge:
         assert met == set(range(10))
 
     def test_clouds_of_guessed_sequences(
-        self,
-        few: None,
-        cloudy: xr.Dataset,
-        lazy: xr.Dataset,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, cloudy: xr.Dataset, lazy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         one, other = (
@@ -292,7 +320,7 @@ class TestTruth:
 
 class TestFirstGuessSource:
     def test_what_is_hidden_does_not_change_what_is_seen(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path
+        self, cloudy: xr.Dataset, tmp_path: Path
     ) -> None:
         """With the true first guesses: channels, guess, its error and the scaling by it are
         bit-identical.
@@ -315,16 +343,16 @@ class TestFirstGuessSource:
         asked = guess_cheaply(monkeypatch)
         source = guessed(cloudy, tmp_path)
         first = list(source.validation())
-        assert len(asked.seeds) == archive_source.VALIDATED + 2
+        assert len(asked.seeds) == 1 + 2
         assert same(first, list(source.validation()))
         assert same(epoch(source), epoch(source)) and not same(epoch(source), epoch(source, seed=1))
         assert valid(first + epoch(source))
         again = guessed(cloudy, tmp_path)
         assert same(first, list(again.validation())) and same(epoch(source), epoch(again))
-        assert len(asked.seeds) == archive_source.VALIDATED + 2
+        assert len(asked.seeds) == 1 + 2
         (tmp_path / "training" / "1.npz").unlink()
         assert same(epoch(source), epoch(again))
-        assert len(asked.seeds) == archive_source.VALIDATED + 3
+        assert len(asked.seeds) == 1 + 3
 
     def test_a_new_folder_gives_the_same_sequences(
         self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -338,7 +366,7 @@ class TestFirstGuessSource:
         assert not same(list(one.validation()), list(different.validation()))
 
     def test_an_epoch_turns_sequences_about(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         samples = epoch(guessed(cloudy, tmp_path, clips=1, samples=20))
@@ -347,7 +375,7 @@ class TestFirstGuessSource:
         assert len(counts) == 1
 
     def test_masks_for_discriminators(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         assert all(sample.second_mask.all() for sample in epoch(guessed(cloudy, tmp_path)))
@@ -356,7 +384,7 @@ class TestFirstGuessSource:
         assert len({sample.second_mask.numpy().tobytes() for sample in samples}) == len(samples)
 
     def test_traits_are_those_of_the_training(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         source = guessed(cloudy, tmp_path, clips=3)
@@ -377,9 +405,7 @@ class TestFirstGuessSource:
         ):
             list(guessed(cloudy, tmp_path, Clear()).validation())
 
-    def test_with_the_truth(
-        self, few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_with_the_truth(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         guess_cheaply(monkeypatch)
         source = guessed(archive(), tmp_path, adversarial=True)
         assert valid(list(source.validation()))
