@@ -138,7 +138,8 @@ class Auto:
         settings = {"fraction": self.fraction, "seed": self.seed}
         # On the pixels of the choice, but cross-fitted: no further clouds need be withheld for it.
         scores = score_estimates(
-            choice.cross_fitted, holdout.variables, settings, holdout.resemblance
+            *(choice.cross_fitted, holdout.variables, settings),
+            *(holdout.resemblance, holdout.gaps),
         )
         return FillPlan(choice, scores, candidates, self.seed)
 
