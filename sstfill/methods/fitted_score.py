@@ -59,7 +59,8 @@ def fitted_and_scored(
 
 def _stated(fitted: FittedMethod, gaps: Sequence[WindowGaps]) -> tuple[NDArray, NDArray]:
     """Return the errors that a method states at gaps of windows, and the odds of these gaps."""
-    sigma, odds = [np.empty(0)], [np.empty(0)]
+    sigma: list[NDArray] = [np.empty(0)]
+    odds: list[NDArray] = [np.empty(0)]
     for window, at, own in gaps:
         found = fitted.estimate(window)
         if "error" in found:

@@ -88,7 +88,8 @@ class CrossValidation:
         """Put the estimates of all methods side by side."""
         mean = np.stack([one.mean for one in estimates.values()], 1)
         sigma = np.stack([one.sigma for one in estimates.values()], 1)
-        truth, _, _, *places = next(iter(estimates.values()))
+        truth, _, _, image, layer, distance, lag, weight, odds = next(iter(estimates.values()))
+        places = image, layer, distance, lag, weight, odds
         return cls(tuple(estimates), mean, sigma, truth, *places, layers)
 
     def without(self, name: str) -> CrossValidation:
