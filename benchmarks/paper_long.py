@@ -20,7 +20,7 @@ from report import ROOT, heading, publish, table
 from sstfill.evaluation.paper import datasets, plan, protocol
 from sstfill.evaluation.paper.published import MIDDLE
 from sstfill.methods import Method
-from sstfill.training.paper_variants import VARIANTS, VariantTraining, trained
+from sstfill.training.paper.variants import VARIANTS, VariantTraining, trained
 
 FRAMES, SIZE, STEPS, BASE, SEED = 24, 64, 1450, 4, 0
 NAME = "gan-paper"

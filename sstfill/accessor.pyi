@@ -21,7 +21,7 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.plot.film import Animation
 from sstfill.plot.kinds import Kind
 from sstfill.plot.view import Label
-from sstfill.training.options import Device, Network, ObjectiveName, Precision, Schedule
+from sstfill.training.options import Device, Level, Network, ObjectiveName, Precision, Schedule
 
 class DatasetGapfill:
     def __init__(self, data: xr.Dataset) -> None: ...
@@ -265,6 +265,8 @@ class DatasetGapfill:
         discriminator_rate: float | None = None,
         discriminator_masks: bool | None = None,
         occluded_value: float = 1.0,
+        level: Level = "archive",
+        augment: bool = False,
         differences: bool = True,
         frames: int = 24,
         size: int = 64,
@@ -479,6 +481,8 @@ class DataArrayGapfill:
         discriminator_rate: float | None = None,
         discriminator_masks: bool | None = None,
         occluded_value: float = 1.0,
+        level: Level = "archive",
+        augment: bool = False,
         differences: bool = True,
         frames: int = 24,
         size: int = 64,

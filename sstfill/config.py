@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options: frozen dataclasses from mappings of text (command line, TOML), and to JSON values."""
+"""Options: frozen dataclasses from mappings of text (command line, TOML), and to JSON values;
+mappings without some keys, or with some only.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 from sstfill.errors import OptionError, unknown
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def build(cls: type[T], options: Mapping[str, Any]) -> T:
@@ -94,6 +98,24 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     return str(value)
+
+
+def without(mapping: Mapping[K, V], keys: Collection[Any]) -> dict[K, V]:
+    """Return a mapping without some keys, in its own order; keys that it lacks do not matter.
+
+    >>> without({"units": "K", "valid_min": 270.0}, ("valid_min", "valid_max"))
+    {'units': 'K'}
+    """
+    return {key: value for key, value in mapping.items() if key not in keys}
+
+
+def only(mapping: Mapping[K, V], keys: Iterable[K]) -> dict[K, V]:
+    """Return what a mapping has of some keys, in the order of the keys.
+
+    >>> only({"units": "K", "calendar": "standard"}, ("calendar", "dtype"))
+    {'calendar': 'standard'}
+    """
+    return {key: mapping[key] for key in keys if key in mapping}
 
 
 @cache

@@ -85,7 +85,7 @@ class Description:
     trouble: str = ""
 
     def __str__(self) -> str:
-        parts = [str(field) for field in self.fields]
+        parts = list(map(str, self.fields))
         if not parts:
             parts = [f"NO FIELD TO FILL: {printable(self.trouble)}"]
         if self.passed_over:

@@ -49,7 +49,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> OptionError:
     >>> print(unknown("method", "dinof", ["climatology", "dineof"]))
     no method 'dinof'; did you mean 'dineof'? Choose from climatology, dineof
     """
-    names = [str(c) for c in choices]
+    names = list(map(str, choices))
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = ""
     if near:

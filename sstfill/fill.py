@@ -174,7 +174,7 @@ def fill(
     ds = located(_as_dataset(data))
     if isinstance(data, xr.DataArray) and variables is None:
         # A DataArray is one field, whatever its name: it has been chosen.
-        variables = [str(name) for name in ds.data_vars]
+        variables = list(map(str, ds.data_vars))
     names = pick_fields(ds, variables)
     ds = mask_missing(ds, names)
     for name in names:

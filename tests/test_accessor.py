@@ -219,6 +219,8 @@ def test_train_passes_on_every_option(accessor: type, monkeypatch: pytest.Monkey
         "discriminator_rate": 0.25,
         "discriminator_masks": True,
         "occluded_value": 0.5,
+        "level": "sequence",
+        "augment": True,
         "differences": False,
         "beta1": 0.25,
         "beta2": 0.75,

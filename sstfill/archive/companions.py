@@ -19,6 +19,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.archive import store
+from sstfill.config import without
 from sstfill.fields import grid
 from sstfill.fields.ancillary import check_member_dim
 from sstfill.fields.reading.sentinels import RANGES
@@ -95,19 +96,17 @@ class Companions:
             shutil.rmtree(staged / str(name), ignore_errors=True)
             # one chunk where it has none, so that whole sides become chunks of the store
             variable = field.variable.transpose(self.time, ...).chunk()
-            sides = tuple(max(sizes) for sizes in (variable.chunks or ())[1:])
+            sides = tuple(map(max, (variable.chunks or ())[1:]))
             length = _length(sides, variable.dtype.itemsize)
-            # CF names the coordinates that are not dimensions in this attribute
-            auxiliary = [str(c) for c in field.coords if c not in field.dims]
-            linked = {"coordinates": " ".join(auxiliary)} if auxiliary else {}
             array: Any = root.create_array(
                 str(name),
                 shape=variable.shape,
                 chunks=(length, *sides),
                 dtype=variable.dtype,
                 fill_value=np.nan if variable.dtype.kind == "f" else 0,
-                dimension_names=[str(d) for d in variable.dims],
-                attributes={k: store.plain(v) for k, v in variable.attrs.items()} | linked,
+                dimension_names=list(map(str, variable.dims)),
+                attributes={k: store.plain(v) for k, v in variable.attrs.items()}
+                | store.linked_coordinates(field),
             )
             wanted = changed
             # other chunks or another type: no old chunk fits beside new ones
@@ -135,9 +134,9 @@ def _plain(ds: xr.Dataset) -> dict[Any, xr.Variable]:
         bare = variable.copy(deep=False)
         bare.attrs = attrs_as_stored(variable)
         if variable.dtype.kind in "mMO":  # times are stored in other units, texts have no range
-            bare.attrs = {k: v for k, v in variable.attrs.items() if k not in RANGES}
+            bare.attrs = without(variable.attrs, RANGES)
         if variable.dtype.kind == "f" and name not in ds.coords:
-            bare.attrs = {k: v for k, v in variable.attrs.items() if k not in REWRITTEN}
+            bare.attrs = without(variable.attrs, REWRITTEN)
         plain[name] = bare
     return plain
 
@@ -156,5 +155,5 @@ def _form(array: Path) -> dict[str, Any] | None:
         found = json.loads((array / store.ROOT).read_text("utf-8"))
     except FileNotFoundError:
         return None
-    form = {k: v for k, v in found.items() if k not in ("attributes", "shape")}
+    form = without(found, ("attributes", "shape"))
     return form | {"sides": found["shape"][1:]}

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from sstfill import config
 from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
@@ -101,7 +102,7 @@ class Days:
         """Write to a file, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         # file names are of any length: as JSON, not as an array of equally long texts
-        arrays = {k: v for k, v in vars(self).items() if k != "stats"}
+        arrays = config.without(vars(self), ["stats"])
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, stats=np.array(json.dumps(self.stats)), **arrays)
 

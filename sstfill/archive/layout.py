@@ -148,5 +148,5 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     if model.summary:
         own["sstfill_score"] = json.dumps(config.plain(model.summary), allow_nan=False)
     # The store holds floats, and no range is known before its estimates are.
-    kept = {key: value for key, value in da.attrs.items() if key not in REWRITTEN}
+    kept = config.without(da.attrs, REWRITTEN)
     return bare.drop_attrs(deep=False).assign_attrs(storable_attrs(kept, repr(name)) | own)

@@ -66,7 +66,7 @@ class ScaleDocument(BaseModel):
         for centres in (self.distance_km, self.lag_days):
             if any(b <= a for a, b in pairwise(centres)):
                 raise ValueError("distances must increase")
-        sizes = [len(row) for row in self.factor]
+        sizes = list(map(len, self.factor))
         if sizes != [len(self.lag_days)] * len(self.distance_km):
             raise ValueError("there must be a factor for each distance and lag")
         return self

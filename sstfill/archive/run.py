@@ -29,6 +29,7 @@ from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
 from sstfill.checks import check_choice
+from sstfill.config import without
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.fields.reading.variables import pick_fields
@@ -312,8 +313,8 @@ class _FillRun:
         if begun is not None:
             same_version = begun["version"] == __version__
             # a folder that was moved is the same archive
-            own = {k: v for k, v in begun.items() if k not in ("format", "version", "input")}
-            asked = {k: v for k, v in self.request.items() if k != "input"}
+            own = without(begun, ("format", "version", "input"))
+            asked = without(self.request, ["input"])
             if "transform" not in own:  # earlier code began it, which had none
                 self.request["transform"] = own["transform"] = asked["transform"] = "none"
             if own == asked and same_version:

@@ -209,7 +209,7 @@ class RunSettings:
                 f"{self.job.out} was filled with {drawn} members, not {self.members}; leave it out "
                 "to go on with these, or fill all again with --refit, or to another output"
             )
-        kept = {k: v for k, v in finished.items() if k not in ("format", "version")}
+        kept = config.without(finished, ("format", "version"))
         return kept | {"mode": "update"}
 
     def _check_transform(self, job: FillJob, finished: dict[str, Any]) -> None:

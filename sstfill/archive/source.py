@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import io
+from sstfill.config import without
 from sstfill.fields import gaps, grid
 from sstfill.fields.reading.dates import TIME
 from sstfill.fields.reading.variables import find_fields
@@ -108,7 +109,7 @@ def _codings(root: Path) -> Stats:
     found = {}
     for name, array in guard.open_group(root, mode="r", use_consolidated=False).arrays():
         metadata = array.metadata.to_dict()
-        coding = {k: v for k, v in metadata.items() if k not in ("shape", "consolidated_metadata")}
+        coding = without(metadata, ("shape", "consolidated_metadata"))
         digest = hashlib.sha256(json.dumps(coding, sort_keys=True, default=str).encode()).digest()
         found[f"{name}/.coding"] = [int.from_bytes(digest[:8], "big")]
     return found
@@ -258,7 +259,7 @@ def touched(path: Path, before: Stats, after: Stats, times: int) -> NDArray[np.i
             continue  # a coordinate; coordinates are compared by their values
         at = _time_axis(array)
         for chunk in by_array.get(name, []):
-            numbers = [int(n) for n in re.findall(r"\d+", chunk)]
+            numbers = list(map(int, re.findall(r"\d+", chunk)))
             if at is None or len(numbers) != array.ndim:
                 hit[:] = True
                 continue

@@ -118,7 +118,7 @@ def lay_out(
                 chunks=chunks,
                 dtype=dtype,
                 fill_value=empty,
-                dimension_names=[str(d) for d in field.dims],
+                dimension_names=list(map(str, field.dims)),
                 attributes=own,
             )
         if members:
@@ -130,8 +130,8 @@ def lay_out(
                 shards=(members, *chunks),
                 dtype=field.dtype,
                 fill_value=np.nan,
-                dimension_names=[MEMBER, *(str(d) for d in field.dims)],
-                attributes={**members_attrs(name, field), **_coordinates(field)},
+                dimension_names=[MEMBER, *map(str, field.dims)],
+                attributes={**members_attrs(name, field), **linked_coordinates(field)},
             )
     root.create_array(
         REVISION,
@@ -152,7 +152,7 @@ def _parts(
         "flag_values": list(gaps.SOURCE_FLAGS.values()),
         "flag_meanings": " ".join(gaps.SOURCE_FLAGS),
     }
-    coordinates = _coordinates(field)
+    coordinates = linked_coordinates(field)
     own = {k: plain(v) for k, v in field.attrs.items()}
     yield name, field.dtype, np.nan, own | coordinates
     error = error_attrs(name, field, distribution) | coordinates
@@ -164,7 +164,7 @@ def _parts(
     yield f"{name}_source", np.dtype("i1"), gaps.SOURCE_FLAGS["not_filled"], source | coordinates
 
 
-def _coordinates(field: xr.DataArray) -> dict[str, str]:
+def linked_coordinates(field: xr.DataArray) -> dict[str, str]:
     """Return the attribute that names, by CF, the coordinates that are not dimensions."""
     auxiliary = [str(c) for c in field.coords if c not in field.dims]
     return {"coordinates": " ".join(auxiliary)} if auxiliary else {}

@@ -37,8 +37,8 @@ from sstfill.printable import printable
 from sstfill.report.summary import summary
 from sstfill.synthetic import ocean
 from sstfill.training.options import OCCLUDED_VALUE
-from sstfill.training.paper_datasets import train_on_each
-from sstfill.training.paper_variants import VariantTraining, trained
+from sstfill.training.paper.each_dataset import train_on_each
+from sstfill.training.paper.variants import VariantTraining, trained
 from sstfill.validation import metrics
 
 BENCHES = ("paper",)

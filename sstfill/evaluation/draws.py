@@ -68,7 +68,7 @@ def draw_scores(
     card["patch"].attrs = {"long_name": "side of a square of withheld pixels", "units": "pixels"}
     # Squares are of pixels that this method filled; others may have filled more.
     patches = [patch_means.squares(places, side) for side in SIDES]
-    card["n_patches"] = "patch", [len(found) for found in patches]
+    card["n_patches"] = "patch", list(map(len, patches))
     independent = []
     for found in patches:
         claimed = patch_means.coverage_if_independent(truth, mean, sigma, found, levels)

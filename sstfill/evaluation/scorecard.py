@@ -242,7 +242,7 @@ def _table(data: xr.Dataset, mark: Callable[[str, bool], str]) -> list[list[str]
         repeated = column.key == "common_rmse" and values.equals(data.rmse)
         if np.isfinite(values).any() and not repeated:
             columns.append([column.title, *_cells(column, values.values, decimals, mark)])
-    return [list(row) for row in zip(*columns, strict=True)]
+    return list(map(list, zip(*columns, strict=True)))
 
 
 def _cells(

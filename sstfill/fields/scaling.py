@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError
@@ -105,6 +106,11 @@ class Scaling:
             std = 1.0
         return cls(kind, found.mean, std)
 
+    def of_sequence(self, seen: NDArray[np.floating]) -> Scaling:
+        """Return the scaling of a sequence: the same, whatever is seen of it."""
+        del seen
+        return self
+
     def apply(self, values: V) -> V:
         """Scale values; NaN, shape, floating dtype and attributes stay, and Dask stays lazy.
 
@@ -128,6 +134,52 @@ class Scaling:
         if self.kind == "anomaly":
             return values + self.mean
         return values * (SPREADS * self.std) + self.mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceScaling:
+    """A scaling of each sequence about its own level, where that of a field wanders.
+
+    Over the seasons, sea surface temperature varies several times as much as within a week. One
+    scaling for all seasons leaves a fraction of the range of tanh to what a network is to restore
+    of a sequence, and it has to find the level besides.
+
+    Parameters
+    ----------
+    mean
+        Of the observed values of the field: the level of a sequence of which nothing is seen.
+    std
+        Of the observed values of sequences about the mean of each.
+    kind
+        Tells it from a `Scaling` where either is written down.
+    """
+
+    mean: float
+    std: float
+    kind: Literal["sequence"] = "sequence"
+
+    @classmethod
+    def fit(cls, obs: Any, sequences: Iterable[NDArray[np.floating]]) -> SequenceScaling:
+        """Compute it by the observations of a field, and of some of its sequences.
+
+        Raises
+        ------
+        InputError
+            As `Scaling.fit`.
+
+        >>> parts = [np.array([10.0, 12.0, np.nan]), np.array([20.0, 22.0])]
+        >>> SequenceScaling.fit(np.concatenate(parts), parts)
+        SequenceScaling(mean=16.0, std=1.0, kind='sequence')
+        """
+        about_own = [(sequence - np.nanmean(sequence)).ravel() for sequence in sequences]
+        return cls(mean=Scaling.fit(obs).mean, std=Scaling.fit(np.concatenate(about_own)).std)
+
+    def of_sequence(self, seen: NDArray[np.floating]) -> Scaling:
+        """Return the scaling of a sequence: about the mean of what is seen of it, NaN elsewhere."""
+        level = self.mean
+        if np.isfinite(seen).any():
+            level = float(np.nanmean(seen, dtype=np.float64))
+        return Scaling("standardise", level, self.std)
 
 
 def _pointwise(kernel: Any, values: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sstfill.config import only, without
 from sstfill.fields.ancillary import MEMBER
 from sstfill.fields.reading.missing import valid_range
 from sstfill.fields.reading.sentinels import RANGES
@@ -54,7 +55,7 @@ def _stored(
         new = variable.copy(deep=False)
         new.encoding = _other(name, variable, ds)
         own = attrs_as_stored(variable)
-        new.attrs = {k: v for k, v in own.items() if k not in new.encoding}
+        new.attrs = without(own, new.encoding)
     if str(old.get("grid_mapping", "")) in ds.variables and "grid_mapping" not in new.attrs:
         new.encoding["grid_mapping"] = old["grid_mapping"]
     return new
@@ -66,7 +67,7 @@ def attrs_as_stored(variable: xr.Variable) -> dict[str, Any]:
     A valid range of packed or signed numbers is that of the numbers that are stored, or left out.
     """
     declared = {key: value for key, value in variable.attrs.items() if key in RANGES}
-    attrs = {key: value for key, value in variable.attrs.items() if key not in RANGES}
+    attrs = without(variable.attrs, RANGES)
     if variable.dtype.kind == "f" and declared:  # a coordinate
         low, high = valid_range(variable)
         values = variable.values
@@ -91,7 +92,7 @@ def _other(name: Hashable, variable: xr.Variable, ds: xr.Dataset) -> dict[str, A
     variable = as_given(variable)
     old = variable.encoding
     if variable.dtype.kind in "Mm" or _is_cftime(variable):
-        return {k: old[k] for k in TIME_KEYS if k in old}
+        return only(old, TIME_KEYS)
     if variable.dtype.kind == "f":  # CF allows no gaps in a coordinate variable
         own = old.get("_FillValue", variable.attrs.get("_FillValue"))
         # None, for else xarray would write NaN as the fill value of floats
@@ -113,13 +114,13 @@ def _layout(variable: xr.Variable, old: dict[str, Any]) -> dict[str, Any]:
     """Return NetCDF-4 compression as the file had it, else light, and chunks that follow Dask's."""
     if variable.ndim < 2 or variable.dtype.kind not in "fiu":
         return {}
-    own = {k: old[k] for k in COMPRESSION if k in old}
+    own = only(old, COMPRESSION)
     layout: dict[str, Any] = own or {"zlib": True, "complevel": 2, "shuffle": True}
     if variable.chunks is not None:
-        block = [max(sizes) for sizes in variable.chunks]
+        block = tuple(map(max, variable.chunks))
         if 0 < math.prod(block) * variable.dtype.itemsize <= LARGEST_CHUNK:
             # a chunk across two blocks would be compressed twice
-            layout["chunksizes"] = tuple(block)
+            layout["chunksizes"] = block
     elif _is_drawn(variable):
         layout["chunksizes"] = _of_one_member(variable)
     return layout

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sstfill.config import only, without
 from sstfill.fields.reading.missing import Bounds, scaling, valid_range
 from sstfill.fields.reading.sentinels import FILLS, RANGES
 
@@ -188,7 +189,7 @@ def packed(variable: xr.Variable, packing: Packing, refusals: list[str]) -> xr.V
 
 def _attrs(variable: xr.Variable, packing: Packing, why: str) -> dict[str, Any]:
     """Return the attributes of a variable as it is stored; `why` it is not in its own form."""
-    attrs = {key: value for key, value in variable.attrs.items() if key not in REWRITTEN}
+    attrs = without(variable.attrs, REWRITTEN)
     attrs |= packing.valid_attrs(pair="valid_range" in variable.attrs)
     if why:
         note = f"sstfill: stored as {packing.dtype}, because {why}"
@@ -203,8 +204,7 @@ def _attrs(variable: xr.Variable, packing: Packing, why: str) -> dict[str, Any]:
 def packed_like(da: xr.DataArray) -> dict[str, Any]:
     """Return the encoding by which values of the same quantity are packed and compressed alike."""
     encoding = as_given(da.variable).encoding
-    kept = (*PACKS, "_Unsigned", "missing_value", *COMPRESSION)
-    return {key: encoding[key] for key in kept if key in encoding}
+    return only(encoding, (*PACKS, "_Unsigned", "missing_value", *COMPRESSION))
 
 
 def holdable(da: xr.DataArray) -> xr.DataArray:
@@ -229,7 +229,7 @@ def holdable(da: xr.DataArray) -> xr.DataArray:
         # so that `write`, which does check each block, can use the packing of the file
         made.encoding[GIVEN] = header, _packs(made)
     if da.chunks is not None:  # xarray refuses stored chunks that are not those of Dask
-        made.encoding = {k: v for k, v in made.encoding.items() if k not in ("chunks", "shards")}
+        made.encoding = without(made.encoding, ("chunks", "shards"))
     held.attrs, held.encoding = made.attrs, made.encoding
     return held
 
@@ -306,8 +306,7 @@ def _by_xarray(variable: xr.Variable, form: Packing, why: str) -> xr.Variable:
     if declared != [None, None] or not form.plain:
         encoding["_FillValue"] = fill
     encoding |= form.unpacking
-    attrs = {key: value for key, value in attrs.items() if key not in encoding}
-    return xr.Variable((), 0.0, attrs, encoding)
+    return xr.Variable((), 0.0, without(attrs, encoding), encoding)
 
 
 def _trouble(variable: xr.Variable, form: Packing, made: xr.Variable) -> str | None:

@@ -283,12 +283,12 @@ def _download(tables: Mapping[str, Any], path: Path) -> Recipe | None:
 def _fill(given: dict[str, Any], base: Path) -> tuple[Fill, Method]:
     """Build the [fill] table and the method; keys that are not of the table are its options."""
     known = [field.name for field in dataclasses.fields(Fill)]
-    fill = config.build(Fill, {key: value for key, value in given.items() if key in known})
+    fill = config.build(Fill, config.only(given, known))
     cls = method_class(fill.method)
     fields = [field.name for field in dataclasses.fields(cls)]
     # The table has a seed of its own, for both.
     names = [name for name in fields if name != "seed"]
-    options = {key: value for key, value in given.items() if key not in known}
+    options = config.without(given, known)
     for key in options:
         if key not in names:
             raise unknown(f"key of [fill] with method = {fill.method!r}", key, [*known, *names])

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sstfill.config import without
 from sstfill.errors import OptionError, unknown
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     kind, fixed = _class(name), FIXED.get(name, {})
-    taken = {n: p for n, p in inspect.signature(kind).parameters.items() if n not in fixed}
+    taken = without(inspect.signature(kind).parameters, fixed)
     for option in options:
         if option not in taken:
             raise unknown(f"option of network {name}", option, taken)

@@ -298,7 +298,7 @@ def _fractions(parts: int | Sequence[float]) -> list[float]:
     if isinstance(parts, int | np.integer):
         check_number("parts", parts, 1, whole=True)
         return [1 / int(parts)] * int(parts)
-    fractions = [float(part) for part in parts]
+    fractions = list(map(float, parts))
     if not fractions or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise OptionError(
             f"parts={parts!r} are not fractions that add up to 1; give (0.8, 0.1, 0.1), say"

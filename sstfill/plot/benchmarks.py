@@ -153,7 +153,7 @@ def strip(sample: xr.DataArray) -> Figure:
             f"a sample of {dict(sample.sizes)}; give (picture, time, y, x, channel) with 1 or 3 "
             "channels"
         )
-    names = [str(name) for name in sample["picture"].values]
+    names = list(map(str, sample["picture"].values))
     steps = np.unique(np.linspace(0, sample.sizes["time"] - 1, STEPS).round().astype(int))
     shape = sample.sizes["y"] / sample.sizes["x"]
     figure = new_figure(

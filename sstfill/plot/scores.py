@@ -96,7 +96,7 @@ def scorecard(card: Any, ax: Axes | None = None, fig: Figure | SubFigure | None 
 
 def _methods(data: xr.Dataset) -> list[tuple[str, str, str]]:
     """Return name, colour and marker of each method, the same in every panel."""
-    names = [str(name) for name in data["method"].values]
+    names = map(str, data["method"].values)
     return list(zip(names, cycle(COLOURS), cycle(MARKERS), strict=False))
 
 

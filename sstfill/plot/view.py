@@ -201,7 +201,7 @@ def dates(field: xr.DataArray) -> list[str]:
     """Return the dates of all steps, see `date`."""
     if _seconds(field) is None:
         return [f"step {step}" for step in range(field.sizes["time"])]
-    times = [str(when) for when in field["time"].dt.strftime("%Y-%m-%d %H:%M").values]
+    times = list(map(str, field["time"].dt.strftime("%Y-%m-%d %H:%M").values))
     one_hour = len({when[10:] for when in times}) == 1
     if one_hour:
         return [when[:10] for when in times]
@@ -244,7 +244,7 @@ def _label_seconds(time: Label, field: xr.DataArray) -> float:
 
 def _parts(text: str) -> dict[str, int]:
     """Return year to second of an ISO date in any calendar; NumPy knows only the Gregorian one."""
-    found = [int(part) for part in re.findall(r"\d+", text)]
+    found = list(map(int, re.findall(r"\d+", text)))
     if not found:
         raise ValueError(f"no date in {text!r}")
     # a year alone is its first day

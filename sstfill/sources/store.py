@@ -82,7 +82,7 @@ def create(
     for variable in ds.variables.values():
         # valid ranges in packed units do not hold for the floats that are stored
         if variable.dtype.kind == "f" and {"scale_factor", "add_offset"} & set(variable.encoding):
-            variable.attrs = {k: v for k, v in variable.attrs.items() if k not in RANGES}
+            variable.attrs = config.without(variable.attrs, RANGES)
     times = ds["time"].values
     unit = "ms"
     # milliseconds only where seconds would round the times

@@ -6,6 +6,8 @@ asked for.
 
 - `train`: from an archive to a `Gan`; `ocean_training`: the same from synthetic oceans, as the
   shipped checkpoint was trained
+- `paper`: the networks of the paper's tables. `variants`: on an ocean, by several objectives;
+  `each_dataset`: on each data set of the benchmark
 - `recipe`: a TOML file of all that; `options`: its [train] table; both free of torch
 - `data`: the training sequences. `training_field`: the field of a Dataset; `windows`: pieces of it;
   `chunk_buffer`, `cloud_buffer`: a shuffle buffer for archives larger than memory;

@@ -24,6 +24,7 @@ PIXEL = ("withheld", "draws")
 """How the names of objectives begin that score withheld pixels, by an optimiser for that."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
+Level = Literal["archive", "sequence"]
 Schedule = Literal["constant", "cosine", "decay"]
 
 DECAY_STEPS = 50
@@ -131,6 +132,15 @@ class TrainOptions:
         occluded: the c of the paper's equation 1, in scaled units. Its authors have 1, the upper
         end of the range; with 0, its middle, a network has learnt sooner
         (docs/benchmarks/paper_ordering.md).
+    level
+        About what the paper's networks see values, in three standard deviations: "archive", its
+        mean, as in the paper, or "sequence", the mean of what is seen of each. Over an archive of
+        several seasons a network of a few images does not learn without
+        (docs/benchmarks/paper_datasets).
+    augment
+        Whether the paper's networks see each sequence turned by quarters and mirrored at random, as
+        the compact network always does. Where an archive is hardly larger than a sequence,
+        discriminators know its few windows by heart.
     differences
         Whether D_s sees differences of successive frames (clouds), not frames (the paper's
         Remove-Pixel).
@@ -184,6 +194,8 @@ class TrainOptions:
     discriminator_rate: float | None = None
     discriminator_masks: bool | None = None
     occluded_value: float = OCCLUDED_VALUE
+    level: Level = "archive"
+    augment: bool = False
     differences: bool = True
     frames: int = 24
     size: int = 64
@@ -223,6 +235,11 @@ class TrainOptions:
             raise OptionError(
                 f"network={self.network!r} does not draw from noise; give network='compact', or "
                 "another objective"
+            )
+        if self.level != "archive" and self.network == "compact":
+            raise OptionError(
+                f"level={self.level!r} is for the paper's networks; give network='paper', or leave "
+                "it out: a compact network works about its first guesses"
             )
         self._check_recipe()
         self._check_discriminators()
@@ -311,6 +328,7 @@ class TrainOptions:
 _CHOICES = {
     "network": get_args(Network),
     "objective": get_args(ObjectiveName),
+    "level": get_args(Level),
     "device": get_args(Device),
     "precision": get_args(Precision),
 }

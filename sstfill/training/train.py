@@ -20,8 +20,9 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.fields.transform import Asked
+from sstfill.methods.gan.domain_check import spread_of
 from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -45,6 +46,8 @@ VALIDATION_CLOUDS = 0.25
 """Fraction of the archive's dates whose cloud masks are kept for validation."""
 CLOUD_GAP = 2
 """Dates left out between the cloud masks for training and those for validation."""
+SCALED_BY = 64
+"""Sequences by whose scatter each is scaled, where that is about its own level."""
 FEW = 12
 """Images below which training and validation share all cloud masks: there are too few for each."""
 
@@ -302,14 +305,21 @@ def _source(
             folder=folder / name,
             seed=options.seed,
         )
+    # of the training block alone: the validation must not leak into it
+    trained_on = archive.obs[blocks.training]
+    scaling: Scaling | SequenceScaling = Scaling.fit(trained_on)
+    if options.level == "sequence":
+        rng = np.random.default_rng([options.seed, 3])
+        drawn = [parts[0].windows.draw(rng).obs.values for _ in range(SCALED_BY)]
+        scaling = SequenceScaling.fit(trained_on, drawn)
     return PaperSource(
         training_part=parts[0],
         validation_part=parts[1],
-        # of the training block alone: the validation must not leak into it
-        scaling=Scaling.fit(archive.obs[blocks.training]),
+        scaling=scaling,
         samples=options.samples,
         needs_withheld=options.needs_withheld,
         adversarial=options.adversarial,
+        augment=options.augment,
         seed=options.seed,
     )
 
@@ -412,5 +422,5 @@ def _archive_card(
     card["step_days"] = usual_step(days_since_first(obs))
     card["cell_km"] = float(np.mean(cell_km(obs)))
     # By which, with step and cell, a fill tells whether the series is of the kind trained on.
-    card["spread"] = float(obs.std())
+    card["spread"] = spread_of(obs, card)
     return card

@@ -88,9 +88,9 @@ def gather(hidden: xr.DataArray, *fields: xr.DataArray) -> tuple[NDArray, ...]:
         Each field at the hidden pixels, then the number of the image and of the variable; shape
         ``(n,)``, in the order of ``(time, variable, y, x)`` whatever the chunks.
     """
-    order = ("time", *(d for d in hidden.dims if d != "time"))
-    arrays = [a.transpose(*order).data for a in fields]
-    where = hidden.transpose(*order).values
+    hidden = hidden.transpose("time", ...)
+    arrays = [field.transpose(*hidden.dims).data for field in fields]
+    where = hidden.values
     if any(map(dask.is_dask_collection, arrays)):
         parts = _pick_lazily(where, arrays)
     else:

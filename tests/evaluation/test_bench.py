@@ -92,8 +92,9 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "new"
-    words = ["bench", "paper", "--data", str(folder), "--out", str(out), "--quick", "--methods"]
-    assert main([*words, "interpolate,climatology"]) == 0
+    words = ["bench", "paper", "--data", str(folder), "--out", str(out), "--quick"]
+    words += ["--sequences", "1", "--methods", "interpolate,climatology"]
+    assert main(words) == 0
     return out
 
 
@@ -243,23 +244,42 @@ def test_a_series_on_a_curvilinear_grid_is_shown_north_up(tmp_path):
     found = datasets.find([tmp_path])
     found.sources = found.sources[1:]
     assert found.sources[0].name == "curved.nc"
-    ran = protocol.run(small(operators=("cloud",)), found)
+    ran = protocol.run(small(operators=("cloud",), fractions=(published.MIDDLE,)), found)
     assert (ran.results["reason"] == "").all() and len(ran.samples) == 1
 
 
 def test_equal_seeds_give_equal_numbers():
+    few = {"operators": ("cloud", "raindrops"), "fractions": (published.OCCLUDED[-1],)}
     first, again, other = (
-        protocol.run(small(seed=s, operators=("cloud", "raindrops")), datasets.find()).results
-        for s in (0, 0, 1)
+        protocol.run(small(seed=s, **few), datasets.find()).results for s in (0, 0, 1)
     )
     xr.testing.assert_identical(first.drop_vars("seconds"), again.drop_vars("seconds"))
     assert (first["mae"] != other["mae"]).all()
 
 
+def test_a_truth_is_drawn_once_and_the_next_data_set_has_its_own(folder, monkeypatch):
+    """It is the same under every operator."""
+    drawn = []
+    draw = protocol._truth
+
+    def counted(source, plan, k):
+        drawn.append((source.name, k))
+        return draw(source, plan, k)
+
+    monkeypatch.setattr(protocol, "_truth", counted)
+    few = small(sequences=2, operators=("raindrops", "remove-pixel"))
+    results = protocol.run(few, datasets.find([folder])).results
+    assert drawn == [(name, k) for name in ("synthetic ocean", "truth.zarr") for k in (0, 1)]
+    spread = {name: rows.truth_std.values for name, rows in results.groupby("data")}
+    assert all((rows == rows[0]).all() and len(rows) == 2 for rows in spread.values())
+    assert (spread["synthetic ocean"] != spread["truth.zarr"]).all()
+
+
 def test_clouds_of_a_smaller_fraction_lie_within_those_of_a_larger(folder):
     chosen = small(operators=("cloud",))
     todo = list(plan.cases(chosen, datasets.find([folder])))[:3]
-    masks = [protocol._draw(case, chosen, 0).observed for case in todo]
+    truth = protocol._truth(todo[0].source, chosen, 0)
+    masks = [protocol._draw(case, truth, chosen, 0).observed for case in todo]
     assert [case.fraction for case in todo] == [0.799, 0.395, 0.134]
     assert (masks[0] <= masks[1]).all() and (masks[1] <= masks[2]).all()
 
@@ -276,9 +296,8 @@ def test_scores_are_of_the_occluded_pixels_and_pooled():
 
 def test_a_failing_method_is_recorded_and_stops_nothing(monkeypatch):
     monkeypatch.setitem(METHODS, "broken", Broken)
-    outcome = protocol.run(
-        small(methods=("broken", "interpolate"), operators=("cloud",)), datasets.find()
-    )
+    few = {"operators": ("cloud",), "fractions": (published.MIDDLE,)}
+    outcome = protocol.run(small(methods=("broken", "interpolate"), **few), datasets.find())
     rows = {(r["method"], r["variant"]): r for r in records.records(outcome.results)}
     assert rows["broken", "sequence"]["reason"] == "RuntimeError: out of memory"
     assert rows["broken", "sequence"]["n"] == 0 and np.isnan(rows["broken", "sequence"]["mae"])
@@ -293,7 +312,7 @@ def test_what_is_left_unfilled_counts_as_the_mean_of_what_was_seen(monkeypatch):
     monkeypatch.setitem(METHODS, "lazy", Lazy)
     chosen = small(methods=("lazy",), operators=("raindrops",))
     case = next(plan.cases(chosen, datasets.find()))
-    drawn = protocol._draw(case, chosen, 0)
+    drawn = protocol._draw(case, protocol._truth(case.source, chosen, 0), chosen, 0)
     row = records.records(protocol.run(chosen, datasets.find()).results)[0]
     hidden = drawn.truth.sst.values[drawn.hidden]
     assert row["filled_fraction"] == 0

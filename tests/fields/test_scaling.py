@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from sstfill import config
 from sstfill.errors import InputError, OptionError
-from sstfill.fields.scaling import KINDS, Scaling
+from sstfill.fields.scaling import KINDS, Scaling, SequenceScaling
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 capped = settings(max_examples=25, deadline=None)
@@ -222,3 +222,36 @@ def test_integers_become_floats():
 def test_json_there_and_back(kind, mean, std):
     scaling = Scaling(kind, mean, std)
     assert config.build(Scaling, json.loads(json.dumps(config.options(scaling)))) == scaling
+
+
+# --- about the level of a sequence
+
+
+@given(GAPPY, st.floats(-300, 300), st.integers(0, 2**32 - 1))
+@capped
+def test_a_sequence_is_scaled_whatever_its_level(values, level, seed):
+    scaling = SequenceScaling(mean=12.0, std=2.0)
+    # what is hidden has no say in the level
+    seen = np.where(np.random.default_rng(seed).random(values.shape) < 0.5, values, np.nan)
+    here, there = scaling.of_sequence(seen), scaling.of_sequence(seen + level)
+    scaled = here.apply(values)
+    if np.isfinite(seen).any():
+        assert here.mean == pytest.approx(np.nanmean(seen))
+        np.testing.assert_allclose(there.apply(values + level), scaled, rtol=1e-9, atol=1e-9)
+    else:
+        assert here == there == Scaling("standardise", 12.0, 2.0)
+    np.testing.assert_allclose(here.invert(scaled), values, rtol=1e-9, atol=1e-9)
+
+
+def test_seasons_do_not_widen_the_scaling_of_a_sequence():
+    weeks = (
+        np.random.default_rng(0).normal(0, 0.5, (50, 7, 10))
+        + 10 * np.sin(np.arange(50))[:, np.newaxis, np.newaxis]
+    )
+    weeks[0, :3] = np.nan
+    found = SequenceScaling.fit(weeks.reshape(350, 10), weeks)
+    assert found.std == pytest.approx(0.5, rel=0.05)
+    assert found.std < Scaling.fit(weeks).std / 10
+    assert found.mean == Scaling.fit(weeks).mean
+    told = json.loads(json.dumps(config.options(found)))
+    assert config.build(SequenceScaling, told) == found

@@ -68,6 +68,8 @@ def test_schedules() -> None:
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"decay": 1.5}, "decay=1.5"),
         ({"occluded_value": 1.5}, "occluded_value=1.5"),
+        ({"level": "season", "network": "paper"}, "choose from archive, sequence"),
+        ({"level": "sequence"}, "level='sequence' is for the paper's networks"),
         ({"ema": 1.0}, "ema=1.0"),
         ({"clip": -1.0}, "clip=-1.0"),
         ({"objective": "adversarial", "size": 32}, "give size=33 or more"),

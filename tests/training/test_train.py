@@ -20,7 +20,7 @@ from training_archives import Guessing, Watched, archive, guess_cheaply
 
 import sstfill
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.methods.gan.method import SHIPPED, Gan
 from sstfill.methods.gan.paper import scaling_of
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -341,6 +341,25 @@ class TestLarge:
                 network="paper", base=1, frames=2, size=8, samples=2, epochs=1, device="cpu"
             )
         assert model.checkpoint.config["trained"]["steps"] == 2
+
+
+class TestLevel:
+    """Of a field with seasons, sequences are seen about their own levels."""
+
+    def test_seasons_stay_out_of_the_scaling(self, cloudy: xr.Dataset) -> None:
+        season = xr.DataArray(100.0 * (np.arange(18) // 6), dims="time")
+        ds = cloudy.assign(sst=(cloudy.sst + season).assign_attrs(cloudy.sst.attrs))
+        model = train(ds, small(level="sequence"))
+        scaling = scaling_of(model.checkpoint.config)
+        assert isinstance(scaling, SequenceScaling)
+        trained_on = ds.sst[split_in_time(18, 2).training]
+        assert scaling.mean == pytest.approx(float(trained_on.mean()), rel=1e-6)
+        assert scaling.std < 30 < Scaling.fit(trained_on).std
+        assert model.checkpoint.config["spread"] == pytest.approx(float(cloudy.sst.std()), rel=0.2)
+        filled = ds.gapfill.fill(replace(model, adapt=False), variables="sst", score=False)
+        deviation = (filled.sst - season - cloudy.sst.mean()).where(filled.sst_source == 1)
+        # of sequences that two seasons share, half is far from their level
+        assert float(np.abs(deviation[:3]).max()) < 3.5 * scaling.std
 
 
 class TestTransform:

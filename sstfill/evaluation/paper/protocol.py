@@ -23,6 +23,7 @@ from sstfill.evaluation.paper.frechet import Features
 from sstfill.evaluation.paper.plan import CLOUD, Case, ProtocolPlan, cases
 from sstfill.evaluation.paper.published import MIDDLE
 from sstfill.evaluation.paper.realism import OF_PIECES, Looks, distances, frame_features, looks
+from sstfill.evaluation.paper.sequences import TruthSource
 from sstfill.fill import fill
 from sstfill.methods import Method
 from sstfill.progress import track
@@ -122,16 +123,26 @@ def run(
     scores: dict[tuple[int, str, str], list[FillErrors]] = {}
     appearances: dict[tuple[int, str, str], list[tuple[Looks, Looks]]] = {}
     facts: dict[int, list[SequenceFacts]] = {}
+    # Of the data set at hand, by the number of the sequence; the same under every operator.
+    truths: dict[int, xr.Dataset | str] = {}
+    looks_of_truths: dict[int, Looks] = {}
     jobs = list(itertools.product(range(len(todo)), range(plan.sequences)))
     for number, k in track(jobs, "paper protocol", len(jobs)):
         case = todo[number]
+        if k == 0 and number > 0 and case.source is not todo[number - 1].source:
+            truths.clear()
+            looks_of_truths.clear()
+        if k not in truths:
+            truths[k] = _truth(case.source, plan, k)
         # Drawn once for all methods, which so fill the very same pixels.
-        sequence = _draw(case, plan, k)
+        sequence = _draw(case, truths[k], plan, k)
         # A sequence that could not be drawn has facts, too, so that columns stay in step.
         facts.setdefault(number, []).append(_facts(sequence))
         true_looks = None
         if isinstance(sequence, Sequence):
-            true_looks = look(sequence.truth, sequence)
+            if k not in looks_of_truths:
+                looks_of_truths[k] = look(sequence.truth, sequence)
+            true_looks = looks_of_truths[k]
         pictures: dict[str, xr.Dataset] = {}
         own = networks.get(case.source.name, {})
         chosen = methods | dict(own)
@@ -195,11 +206,20 @@ def _rng(*parts: int | str) -> np.random.Generator:
     return np.random.default_rng(seeds)
 
 
-def _draw(case: Case, plan: ProtocolPlan, k: int) -> Sequence | str:
-    """Draw sequence `k` of a case; return the reason if there is none."""
-    frames = plan.clip_frames if case.source.kind == "clip" else plan.frames
+def _truth(source: TruthSource, plan: ProtocolPlan, k: int) -> xr.Dataset | str:
+    """Draw the true sequence `k` of a data set; return the reason if there is none."""
+    frames = plan.clip_frames if source.kind == "clip" else plan.frames
     try:
-        truth = case.source.draw(frames, plan.size, _rng(plan.seed, k, case.source.name))
+        return source.draw(frames, plan.size, _rng(plan.seed, k, source.name))
+    except SstfillError as error:
+        return str(error)
+
+
+def _draw(case: Case, truth: xr.Dataset | str, plan: ProtocolPlan, k: int) -> Sequence | str:
+    """Occlude the true sequence `k` of a case; return the reason if that cannot be."""
+    if isinstance(truth, str):
+        return truth
+    try:
         first = next(iter(truth.data_vars.values()))
         rng = _rng(plan.seed, k, case.drawn_by)
         observed = case.masks.draw(first.shape, rng)  # type: ignore[arg-type]
@@ -263,7 +283,7 @@ def _hidden_values(fields: xr.Dataset, sequence: Sequence) -> NDArray[np.floatin
 
 def _fill(sequence: Sequence, method: Method) -> xr.Dataset:
     """Fill the channels together where the method can, else one by one."""
-    channels = [str(c) for c in sequence.truth]
+    channels = list(map(str, sequence.truth))
     together = len(channels) > 1 and bool(method.multivariate)
     filled = fill(
         sequence.seen, method, variables=channels, together=together, sea=sequence.sea, score=False

@@ -36,7 +36,7 @@ ABLATED = (
     "gan-both",
     "gan-static-both",
 )
-"""Of `sstfill.training.paper_variants.VARIANTS`."""
+"""Of `sstfill.training.paper.variants.VARIANTS`."""
 READING = """\
 Every number of ours is measured on the data listed below. **Every number marked "paper" was \
 measured on other data** (GLOBAL_ANALYSIS_FORECAST hourly SST 6 h apart; FaceForensics++, KTH, \

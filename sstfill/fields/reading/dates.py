@@ -281,7 +281,7 @@ def _read(time: xr.DataArray, dim: Hashable, da: xr.DataArray | None = None) -> 
         return _from_numbers(time, values, dim, calendar, da)
     texts = date_forms.texts_of(values)
     if texts is not None and all(re.fullmatch(r"\d+(\.\d+)?", text) for text in texts):
-        numbers = np.array([float(text) for text in texts])
+        numbers = np.array(list(map(float, texts)))
         return _from_numbers(time, numbers, dim, calendar, da)
     if texts is not None:
         if "" in texts:
@@ -500,7 +500,7 @@ def _from_parts(da: xr.DataArray, dim: Hashable) -> SeriesTimes | None:
         if (values != np.floor(values)).any():
             return None
         parts[part] = values.astype(np.int64)
-    label = ", ".join(str(name) for name in names.values())
+    label = ", ".join(map(str, names.values()))
     dates = date_forms.from_parts(parts, calendar)
     if dates is None:
         raise InputError(

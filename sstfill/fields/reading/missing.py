@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sstfill.config import only, without
 from sstfill.fields.grid import axes
 from sstfill.fields.reading.account import STORED_NAN, Tally
 from sstfill.fields.reading.sentinels import (
@@ -201,10 +202,10 @@ def settled(da: xr.DataArray) -> xr.DataArray:
     dropped. Types of one or two bytes, which nobody types by hand, are dropped unseen.
     """
     low, high = undecided_range(da)
-    declared = {key: da.attrs[key] for key in RANGES if key in da.attrs}
+    declared = only(da.attrs, RANGES)
     if (low, high) == (None, None):
         return da
-    kept = {key: value for key, value in da.attrs.items() if key not in RANGES}
+    kept = without(da.attrs, RANGES)
     if all(in_packed_units(value) for value in declared.values()):
         return da.copy(deep=False).drop_attrs(deep=False).assign_attrs(kept)
     bounds = (-np.inf if low is None else low, np.inf if high is None else high)

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sstfill.config import only, without
+
 PACKING = ("scale_factor", "add_offset")
 FILLS = ("_FillValue", "missing_value")
 RANGES = ("valid_min", "valid_max", "valid_range")
@@ -251,7 +253,7 @@ def declare(
         fills = [sentinel.number for sentinel in found if sentinel.rule == "_FillValue"]
         # _FillValue holds one number alone; missing_value may hold several
         others = [s.number for s in found if s.rule != "_FillValue"] + fills[1:]
-        kept = {key: value for key, value in attrs.items() if key not in FILLS}
+        kept = without(attrs, FILLS)
         if fills:
             kept["_FillValue"] = np.asarray(fills[0]).view(stored)[()]
         elif stored.kind == "f" and "_FillValue" in attrs:  # NaN
@@ -329,6 +331,6 @@ def unwritten_number(da: xr.DataArray | xr.Variable) -> Any:
 def decoded(number: Any, da: xr.DataArray) -> Any:
     """Decode one stored number by the packing of a field, as its values were decoded."""
     stored = np.dtype(da.encoding.get("dtype", da.dtype))
-    attrs = {k: da.encoding[k] for k in (*PACKING, "_Unsigned") if k in da.encoding}
+    attrs = only(da.encoding, (*PACKING, "_Unsigned"))
     one = xr.Variable("one", np.asarray([number]).view(stored), attrs)
     return da.dtype.type(xr.conventions.decode_cf_variable("one", one).values[0])

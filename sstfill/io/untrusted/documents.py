@@ -213,7 +213,7 @@ def misfit(error: ValueError) -> str:
         return squeezed(error)
     # The first is enough for one line; others often follow from it.
     first = error.errors(include_url=False, include_context=False)[0]
-    where = squeezed(".".join(str(part) for part in first["loc"]))
+    where = squeezed(".".join(map(str, first["loc"])))
     message = squeezed(first["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     if first["type"] == "missing":

@@ -56,7 +56,7 @@ class BlendState(_StatePart):
     def _fits(self) -> BlendState:
         distance, lag, table = self.weights
         _check_table("weights", distance, lag, table, (len(self.names),))
-        if [len(row) for row in self.scale] != [len(self.names)]:
+        if list(map(len, self.scale)) != [len(self.names)]:
             raise ValueError(
                 f"scale={self.scale}: there must be one number for each of {', '.join(self.names)}"
             )
@@ -85,7 +85,7 @@ def _is_even(table: Any) -> bool:
     """Return whether lists within a list all have the same lengths."""
     if not isinstance(table, list) or not table or not isinstance(table[0], list):
         return True
-    return len({len(row) for row in table}) == 1 and all(_is_even(row) for row in table)
+    return len(set(map(len, table))) == 1 and all(map(_is_even, table))
 
 
 class InterpolateState(_MethodState):

@@ -116,8 +116,7 @@ def lay_out(
         The field, of which only dims, shape, chunks and coordinates are used.
     """
     # Time first, as the slabs go.
-    order = ("time", *(d for d in obs.dims if d != "time"))
-    template = obs.transpose(*order)
+    template = obs.transpose("time", ...)
     values: Any
     if obs.chunks is None:
         values = np.empty(template.shape, dtype)
@@ -125,7 +124,7 @@ def lay_out(
             values[slab] = _images(evaluate, slab, dtype, matrix, template.shape[1:])
     else:
         values = _lazy(evaluate, dtype, matrix, template)
-    return xr.DataArray(values, dims=order, coords=template.coords).transpose(*obs.dims)
+    return xr.DataArray(values, dims=template.dims, coords=template.coords).transpose(*obs.dims)
 
 
 def _images(

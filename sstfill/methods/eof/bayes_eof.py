@@ -157,9 +157,9 @@ class BayesEof:
             # draws.
             log.warning("draws are not correlated in space beyond the modes: %s", reason)
             return UNCORRELATED
-        order = ("time", *(d for d in obs.dims if d != "time"))
         # In units of the stated error, by which the draws are scaled in turn.
-        error = ((estimate["mean"] - obs) / estimate["error"]).where(hidden).transpose(*order)
+        error = ((estimate["mean"] - obs) / estimate["error"]).where(hidden)
+        error = error.transpose("time", ...)
         found = Correlogram()
         for slab in time_slabs(error):
             images = error[slab].values

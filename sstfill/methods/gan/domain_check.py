@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, features: Sequence[f
     found += _unlike("grid step", cell, config.get("cell_km"), "km")
     of_logarithms = (config.get("scaling") or {}).get("kind") == "log"  # then spread is in units
     if config.get("spread") and not of_logarithms:
-        spread = float(obs.std())
+        spread = spread_of(obs, config)
         found += _unlike("variability", spread, config["spread"], config.get("units", ""))
     if not found:
         return ""
@@ -79,6 +79,19 @@ def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, features: Sequence[f
         f"the series is unlike what the network was trained on ({'; '.join(found)}); "
         "mind the withheld-cloud score"
     )
+
+
+def spread_of(obs: xr.DataArray, config: Mapping[str, Any]) -> float:
+    """Compute the standard deviation of a series, which is one of the kinds of series.
+
+    It is that about the levels of successive sequences where a checkpoint's `config` says that each
+    is scaled about its own.
+    """
+    if (config.get("scaling") or {}).get("kind") != "sequence":
+        return float(obs.std())
+    frames, _, _ = config["patch"]
+    number = xr.DataArray(np.arange(obs.sizes["time"]) // frames, dims="time", name="sequence")
+    return float(np.sqrt(obs.groupby(number).var(...).mean()))
 
 
 def _one_spelling(units: str) -> str:

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.fields.patches import Patch, PatchGrid, map_patches
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
 from sstfill.methods.gan.tiling import rechunk
@@ -43,7 +43,7 @@ def complete_patches(
     return map_patches(completion, obs, sea, grid=grid, outputs={"mean": obs.dtype})
 
 
-def scaling_of(config: Mapping[str, Any]) -> Scaling:
+def scaling_of(config: Mapping[str, Any]) -> Scaling | SequenceScaling:
     """Return the scaling of what a network is given.
 
     Early checkpoints name the logarithm here; now `sstfill.fill` takes it (`Gan.trained_transform`)
@@ -52,6 +52,8 @@ def scaling_of(config: Mapping[str, Any]) -> Scaling:
     scaling = dict(config["scaling"])
     if scaling["kind"] == "log":
         scaling["kind"] = "standardise"
+    if scaling["kind"] == "sequence":
+        return SequenceScaling(**scaling)
     return Scaling(**scaling)
 
 
@@ -60,22 +62,24 @@ class PatchCompletion:
     """Completes a patch; pickled to the workers that fill patches."""
 
     networks: Networks
-    scaling: Scaling
+    scaling: Scaling | SequenceScaling
 
     def __call__(self, obs: NDArray, sea: NDArray, patch: Patch) -> tuple[NDArray]:
         """Return the mean of the inside of a patch, ``(time, y, x)``."""
         gap = np.isnan(obs) & sea.astype(bool)
         mean = obs
         if gap[patch.within].any():
-            estimate = self._complete(obs, np.isfinite(obs) & sea.astype(bool))
-            mean = np.where(gap, self.scaling.invert(estimate), obs)
+            mean = np.where(gap, self._complete(obs, np.isfinite(obs) & sea.astype(bool)), obs)
         return (mean[patch.within],)
 
     def _complete(self, obs: NDArray, observed: NDArray[np.bool_]) -> NDArray:
-        """Return the network's estimate, scaled."""
-        scaled = self.scaling.apply(np.where(observed, obs, np.nan))
+        """Return the network's estimate."""
+        seen = np.where(observed, obs, np.nan)
+        scaling = self.scaling.of_sequence(seen)
+        scaled = scaling.apply(seen)
         _, height, width = obs.shape
         # The networks need two rows and two columns.
         padding = ((0, 0), (0, max(0, 2 - height)), (0, max(0, 2 - width)))
         values = np.pad(np.where(observed, scaled, 0.0).astype(np.float32), padding)
-        return self.networks.complete(values, np.pad(observed, padding))[:, :height, :width]
+        estimate = self.networks.complete(values, np.pad(observed, padding))
+        return scaling.invert(estimate[:, :height, :width])

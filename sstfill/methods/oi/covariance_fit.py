@@ -582,7 +582,7 @@ def fit_covariance(
             log_score=np.nan,
         )
     # a sum of two components includes each of them alone
-    most = max(len(start) for start in candidates)
+    most = max(map(len, candidates))
     finals = []
     for start in candidates:
         if len(start) == most:

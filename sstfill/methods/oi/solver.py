@@ -152,7 +152,7 @@ def _joined(
     lists: list[NDArray[np.int32]], columns: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Put lists of so many columns one after the other; return also where each begins."""
-    begin = np.cumsum([0, *(len(one) for one in lists)])
+    begin = np.cumsum([0, *map(len, lists)])
     return np.concatenate([np.zeros((0, columns), np.int32), *lists]), begin
 
 

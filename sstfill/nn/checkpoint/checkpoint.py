@@ -7,11 +7,13 @@ together, `html` draws the summary.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import os
 from collections.abc import Mapping
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from sstfill.config import plain
 from sstfill.errors import InputError, OptionError, ReadError
@@ -39,6 +41,15 @@ HEADER = 16 * 2**20
 """Bytes of the header of a weights file at most; the format's own bound is 100 MB."""
 WIDEST = 8
 """Bytes of a number of the weights at most."""
+
+
+class Outline(NamedTuple):
+    """What is known of a network without its weights."""
+
+    shapes: Shapes
+    """Of its state by name, buffers too."""
+    size: int
+    """Its parameters."""
 
 
 class Checkpoint:
@@ -82,10 +93,10 @@ class Checkpoint:
         # Defaults only: a loaded configuration keeps its own.
         head = {"format": FORMAT, "sstfill_version": __version__}
         self._config: dict[str, Any] = head | plain(config)
-        network = _outline(self._config)
-        _check_fit(_shapes(network.state_dict()), _shapes(weights), self._config)
+        outline = _outline(self._config)
+        _check_fit(outline.shapes, _shapes(weights), self._config)
         self._config[DIGEST] = digest(_serialised(self._weights))
-        self._size = registry.size(network)
+        self._size = outline.size
 
     @property
     def config(self) -> dict[str, Any]:
@@ -136,9 +147,8 @@ class Checkpoint:
         try:
             config, file = read(path, _most_bytes)
             with file:
-                needed = _shapes(_outline(config).state_dict())
                 # By the header, before the weights take memory.
-                _check_fit(needed, _declared_shapes(file), config)
+                _check_fit(_outline(config).shapes, _declared_shapes(file), config)
                 weights = _deserialised(file.read())
             _check_numbers(weights)
             loaded = cls(config, weights)
@@ -165,8 +175,8 @@ class Checkpoint:
         return summary(str(self), self._config)
 
 
-def _outline(config: Mapping[str, Any]) -> nn.Module:
-    """Check a configuration, and build its network without memory for its weights."""
+def _outline(config: Mapping[str, Any]) -> Outline:
+    """Check a configuration, and outline its network without memory for its weights."""
     network = config.get("network")
     if not describes_network(network):
         raise OptionError(
@@ -177,7 +187,15 @@ def _outline(config: Mapping[str, Any]) -> nn.Module:
     from sstfill.nn.checkpoint.schema import check_config
 
     check_config(config)
-    return _new_network(network, "meta")
+    # as text, in which 1 and True differ: one may be refused where the other is taken
+    return _outline_of(network["name"], json.dumps(network["options"], sort_keys=True))
+
+
+@functools.lru_cache(maxsize=64)
+def _outline_of(name: str, options: str) -> Outline:
+    """Outline a network; to load one checkpoint asks for this three times."""
+    network = _new_network({"name": name, "options": json.loads(options)}, "meta")
+    return Outline(_shapes(network.state_dict()), registry.size(network))
 
 
 def _new_network(described: Any, device: str) -> nn.Module:
@@ -193,8 +211,7 @@ def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
 
 
 def _most_bytes(config: Mapping[str, Any]) -> int:
-    shapes = _shapes(_outline(config).state_dict())
-    numbers = sum(math.prod(shape) for shape in shapes.values())
+    numbers = sum(math.prod(shape) for shape in _outline(config).shapes.values())
     return WIDEST * numbers + HEADER
 
 
@@ -209,7 +226,7 @@ def _declared_shapes(file: IO[bytes]) -> Shapes:
         shapes = {}
         for name, entry in header.items():
             if name != "__metadata__":
-                shapes[name] = tuple(int(side) for side in entry["shape"])
+                shapes[name] = tuple(map(int, entry["shape"]))
     except (ReadError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise _no_safetensors() from error
     file.seek(0)

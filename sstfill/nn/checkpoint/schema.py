@@ -27,9 +27,11 @@ class _ConfigPart(BaseModel):
 
 
 class ScalingConfig(_ConfigPart):
-    """As `sstfill.fields.scaling.Scaling`; early checkpoints may have the kind ``log``."""
+    """As `sstfill.fields.scaling.Scaling` or `SequenceScaling`; early checkpoints may have the kind
+    ``log``.
+    """
 
-    kind: Literal["standardise", "anomaly", "log"]
+    kind: Literal["standardise", "anomaly", "log", "sequence"]
     mean: Annotated[float, Field(ge=-MAGNITUDE, le=MAGNITUDE)]
     std: Annotated[float, Field(ge=1 / MAGNITUDE, le=MAGNITUDE)]
 

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import io
+from sstfill.config import without
 from sstfill.fields.reading.sentinels import RANGES, default_fill
 from sstfill.sources.granules.look import PACKING, Granule
 from sstfill.sources.granules.survey import GranuleArchive
@@ -119,7 +120,7 @@ def _column(
         stale = {*PACKING, "missing_value"}
         if dtype.kind in "iu":
             stale.update(RANGES)  # in packed units
-        attrs = {key: value for key, value in attrs.items() if key not in stale}
+        attrs = without(attrs, stale)
         # numbers of two bytes fit single precision exactly
         small = dtype == "f4" or (dtype.kind in "iu" and dtype.itemsize <= 2)
         dtype, fill = np.dtype("f8"), np.nan

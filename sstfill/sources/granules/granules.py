@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.checks import check_choice
+from sstfill.config import only
 from sstfill.errors import InputError
 from sstfill.io.untrusted import guard
 from sstfill.progress import track
@@ -286,7 +287,7 @@ def _template(
     attrs = {"standard_name": "time", "axis": "T"}
     if dim in packed.variables:
         own = packed.variables[dim].attrs
-        attrs |= {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
+        attrs |= only(own, ("long_name", "standard_name", "axis", "comment"))
     # the epoch of GHRSST; 64 bits, for 32 end in 2049
     encoding = {"units": "seconds since 1981-01-01", "calendar": "standard", "dtype": "int64"}
     ds[dim] = xr.Variable(dim, times.astype("M8[ns]"), attrs, encoding)

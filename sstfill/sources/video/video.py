@@ -214,7 +214,7 @@ def import_video(
 
 def check_split(split: tuple[float, float, float]) -> tuple[float, ...]:
     """Check the fractions of train, validation and test, and return them."""
-    fractions = tuple(float(fraction) for fraction in split)
+    fractions = tuple(map(float, split))
     valid = len(fractions) == 3 and all(0 <= fraction <= 1 for fraction in fractions)
     if not valid or abs(sum(fractions) - 1) > 1e-6:
         raise OptionError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sstfill.errors import InputError
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.occlusion import Occlusion
 from sstfill.progress import track
 from sstfill.training.data import cache
@@ -90,7 +90,8 @@ class PaperSource:
     training_part, validation_part
         What they are drawn from.
     scaling
-        From observed values of the training block.
+        From observed values of the training block; one of each sequence, by what the network sees
+        of it.
     samples
         Sequences of an epoch.
     needs_withheld
@@ -99,22 +100,26 @@ class PaperSource:
         Whether discriminators see the completed sequences, under a second mask.
     seed
         Of the validation.
+    augment
+        Whether sequences are turned and mirrored at random in training.
     """
 
     training_part: ArchivePart
     validation_part: ArchivePart
-    scaling: Scaling
+    scaling: Scaling | SequenceScaling
     samples: int
     needs_withheld: bool
     adversarial: bool
     seed: int
+    augment: bool = False
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Yield random sequences."""
         del number
         with closing(self.training_part.draw(rng)) as drawn:
             for window, part, own in islice(drawn, self.samples):
-                yield self._sample(window, part, self.needs_withheld, own)
+                sample = self._sample(window, part, self.needs_withheld, own)
+                yield turned(sample, own) if self.augment else sample
 
     def validation(self) -> Iterator[Sample]:
         """Yield the same sequences each time."""
@@ -133,7 +138,9 @@ class PaperSource:
         rng: np.random.Generator,
     ) -> Sample:
         observed, withheld = split_observed(window, part, needs_withheld, rng)
-        scaled = self.scaling.apply(known_values(window, observed, withheld))
+        # as in a fill, where the network's observations are all there is
+        scaling = self.scaling.of_sequence(np.where(observed, window.obs.values, np.nan))
+        scaled = scaling.apply(known_values(window, observed, withheld))
         # NaN times 0 is NaN: masks alone would not keep it out of the sums
         values = np.nan_to_num(scaled).astype(np.float32)
         second_mask = part.second_mask(self.adversarial, rng)
@@ -149,6 +156,15 @@ class PaperSource:
             guess=torch.zeros((1, *values.shape)),
             error=torch.zeros((1, *values.shape)),
         )
+
+
+def turned(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Turn a square sequence by quarters and mirror it, with all its masks, at random."""
+    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+    parts = [torch.rot90(part, turns, (-2, -1)) for part in sample]
+    if mirror:
+        parts = [part.transpose(-2, -1) for part in parts]
+    return Sample._make(parts)
 
 
 def _tensor(array: NDArray) -> Tensor:

@@ -101,9 +101,9 @@ class SegmentPlan:
     def _extent(self) -> list[int]:
         """Size of a box: part of a chunk, a chunk, or chunks that `most_windows` windows fill."""
         room = [stop - start for start, stop in self.spans]
-        chunk = [max(sizes) for sizes in self.chunks]
+        chunk = list(map(max, self.chunks))
         # A chunk is read whole anyway, so a box begins as large as one.
-        extent = [min(pair) for pair in zip(chunk, room, strict=True)]
+        extent = list(map(min, chunk, room))
         while self._covered(extent) > self.pixels and max(extent) > 1:
             # halve the dim that is longest in units of the window
             k = max(range(3), key=lambda k: (extent[k] > 1, extent[k] / self.shape[k]))

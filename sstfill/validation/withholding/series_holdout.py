@@ -54,7 +54,7 @@ def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr
 def variables(obs: xr.DataArray) -> list[str]:
     """Names of the variables along ``variable``, or the one name of a field."""
     if "variable" in obs.dims:
-        return [str(name) for name in obs["variable"].values]
+        return list(map(str, obs["variable"].values))
     return [str(obs.name)]
 
 
@@ -168,8 +168,7 @@ class SeriesHoldout:
         rows
             Which of the scored pixels lie in its middle, ``(n,)``.
         """
-        order = ("time", *(d for d in self.scored.dims if d != "time"))
-        scored = self.scored.transpose(*order).values
+        scored = self.scored.transpose("time", ...).values
         # Half the side of the window: its surroundings take the other half, a quarter on either
         # side.
         share = min(1.0, np.sqrt(values / self.size)) / 2

@@ -483,6 +483,52 @@ def test_the_paper_networks_fill_any_size(name, shape, make_field, all_sea):
     assert "error" not in found
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_network_of_sequences_about_their_own_levels_knows_no_season(lazy, make_field, all_sea):
+    scaling = {"kind": "sequence", "mean": 15.0, "std": 1.0}
+    method = Gan(model=made("paper", told={"scaling": scaling}), adapt=False)
+    rng = np.random.default_rng(0)
+    values = 15 + rng.normal(size=(5, 9, 10))
+    values[rng.random(values.shape) < 0.4] = np.nan
+    # patches of four images in memory: those of the other half see another season
+    filled = []
+    for level in (0.0, 80.0):
+        series = make_field(values + level)
+        if lazy:
+            series = series.chunk(time=2)
+        filled.append(method.reconstruct(series, all_sea(series))["mean"].values - level)
+    np.testing.assert_allclose(filled[0], filled[1], atol=1e-4)
+    # the archive's mean plus or minus three of its standard deviations holds no value of the second
+    assert (np.abs(filled[1] - 15) < 6).all()
+
+
+def test_a_sequence_of_which_nothing_is_seen_is_filled_about_the_mean_of_the_archive(
+    make_field, all_sea
+):
+    scaling = {"kind": "sequence", "mean": 7.0, "std": 1.0}
+    method = Gan(model=made("paper", told={"scaling": scaling}), adapt=False)
+    values = np.full((40, 8, 8), np.nan)
+    values[:4] = 20.0
+    series = make_field(values)
+    found = method.reconstruct(series, all_sea(series))["mean"].values
+    assert (np.abs(found[-4:] - 7) <= 3).all()
+
+
+@pytest.mark.parametrize(("swing", "told"), [(10.0, False), (0.0, False), (None, True)])
+def test_seasons_are_no_shift_for_a_network_of_sequences(swing, told, make_field, all_sea, caplog):
+    weeks = np.random.default_rng(0).normal(0, 0.5, (10, 4, 12, 12))
+    if swing is None:
+        weeks *= 5
+    else:
+        weeks += swing * np.arange(10)[:, np.newaxis, np.newaxis, np.newaxis]
+    series = make_field(weeks.reshape(40, 12, 12))
+    scaling = {"kind": "sequence", "mean": 15.0, "std": 0.5}
+    model = made("paper", told={"scaling": scaling, "spread": 0.5})
+    with caplog.at_level(logging.WARNING):
+        Gan(model=model, adapt=False).reconstruct(series, all_sea(series))
+    assert ("variability of" in caplog.text) == told
+
+
 def test_the_paper_networks_get_an_error_from_withheld_clouds(obs, sea):
     found = Gan(model=made("static")).reconstruct(obs, sea)
     assert found.attrs["blended"] == ["gan"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import functools
 import json
 import os
 import pickle
@@ -47,10 +48,15 @@ def described(name: str = "static", **more: Any) -> dict[str, Any]:
     return {"network": {"name": name, "options": OPTIONS[name]}, "units": "kelvin"} | more
 
 
+@functools.cache
+def small_weights(seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return build("static", OPTIONS["static"]).state_dict()
+
+
 def made(seed: int = 0, **more: Any) -> Checkpoint:
     """A small checkpoint; another seed, other weights."""
-    torch.manual_seed(seed)
-    return Checkpoint(described(**more), build("static", OPTIONS["static"]).state_dict())
+    return Checkpoint(described(**more), small_weights(seed))
 
 
 def answer(network: nn.Module, name: str) -> tuple[Tensor, ...]:

@@ -20,14 +20,14 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sstfill.errors import InputError, ReadError, SstfillError
+from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.method import SHIPPED, Gan, check_usable
 from sstfill.methods.gan.paper import scaling_of
 from sstfill.nn.checkpoint import folder as checkpoint_folder
 from sstfill.nn.checkpoint.checkpoint import Checkpoint, _outline, _shapes
 from sstfill.nn.checkpoint.schema import check_config
-from sstfill.nn.registry import build
+from sstfill.nn.registry import build, size
 
 TOLD = {
     "units": "kelvin",
@@ -56,6 +56,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build("static", OPTIONS).state_dict(),
     ).save(folder)
     return folder
+
+
+def described(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The least configuration of a checkpoint."""
+    return {"format": 1, "sstfill_version": "0", "network": {"name": name, "options": options}}
 
 
 def put(folder: Path, config: bytes, weights: bytes) -> Path:
@@ -262,11 +267,17 @@ def test_a_name_with_a_nul() -> None:
     ],
 )
 def test_the_outline_of_a_network_has_its_shapes(name: str, options: dict[str, Any]) -> None:
-    outline = _outline(
-        {"format": 1, "sstfill_version": "0", "network": {"name": name, "options": options}}
-    )
-    assert _shapes(outline.state_dict()) == _shapes(build(name, options).state_dict())
-    assert all(parameter.is_meta for parameter in outline.parameters())
+    network = build(name, options)
+    outline = _outline(described(name, options))
+    assert outline.shapes == _shapes(network.state_dict())
+    assert outline.size == size(network)
+
+
+def test_options_that_differ_in_type_alone_have_outlines_of_their_own() -> None:
+    """What was outlined is not outlined again; 1 and True are equal, and one is no width."""
+    assert _outline(described("static", {"base": 1})).size == 5095
+    with pytest.raises(OptionError, match="base=True must be a whole number"):
+        _outline(described("static", {"base": True}))
 
 
 def test_the_one_that_ships_fits_the_schema() -> None:

@@ -17,7 +17,7 @@ import xarray as xr
 from training_archives import archive, guess_cheaply
 
 from sstfill.errors import InputError
-from sstfill.fields.scaling import Scaling
+from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
@@ -118,6 +118,37 @@ class TestPaperSource:
             assert not sample.guess.any() and not sample.error.any()
             assert 0.1 < float(sample.withheld.sum() / known.sum()) < 0.5
 
+    def test_each_sequence_about_what_the_network_sees_of_it(self, cloudy: xr.Dataset) -> None:
+        scaling = SequenceScaling(mean=15.0, std=0.8)
+        rising = cloudy.assign(sst=cloudy.sst + xr.DataArray(100 * np.arange(18), dims="time"))
+        source = paper(rising, scaling=scaling)
+        for sample in epoch(source) + list(source.validation()):
+            assert float(sample.values[sample.observed].mean()) == pytest.approx(0, abs=1e-4)
+            # three images, a hundred units apart: those withheld lie as far from the mean
+            assert 10 < float(sample.values[sample.withheld].abs().max()) < 100
+
+    def test_sequences_are_turned_with_their_masks_in_training_alone(
+        self, cloudy: xr.Dataset
+    ) -> None:
+        as_they_are, source = paper(cloudy, samples=20), paper(cloudy, samples=20, augment=True)
+        assert same(list(source.validation()), list(as_they_are.validation()))
+        places = set()
+        for plain, sample in zip(epoch(as_they_are), epoch(source), strict=True):
+            assert valid([sample])
+            corner = []
+            for turns in range(4):
+                for mirror in (False, True):
+                    back = torch.rot90(plain.values, turns, (-2, -1))
+                    masks = torch.rot90(plain.observed, turns, (-2, -1))
+                    if mirror:
+                        back, masks = back.transpose(-2, -1), masks.transpose(-2, -1)
+                    if torch.equal(back, sample.values):
+                        assert torch.equal(masks, sample.observed)
+                        corner.append((turns, mirror))
+            assert len(corner) == 1
+            places.update(corner)
+        assert len(places) > 5
+
     def test_single_images(self, cloudy: xr.Dataset) -> None:
         scaling = Scaling.fit(cloudy.sst)
         source = PaperSource(
@@ -153,12 +184,18 @@ class TestPaperSource:
                     allowed
                 )
 
-    def test_what_is_hidden_does_not_change_what_is_seen(self, cloudy: xr.Dataset) -> None:
+    @pytest.mark.parametrize("level", ["archive", "sequence"])
+    def test_what_is_hidden_does_not_change_what_is_seen(
+        self, cloudy: xr.Dataset, level: str
+    ) -> None:
         """Validation: neither the network's input, nor what it completes, knows of the values under
         the mask.
         """
         network = build("paper", {"base": 1}).eval()
-        for k, sample in enumerate(paper(cloudy).validation()):
+        given = {}
+        if level == "sequence":
+            given = {"scaling": SequenceScaling(mean=15.0, std=0.8)}
+        for k, sample in enumerate(paper(cloudy, **given).validation()):
             hidden = _placed(
                 sample.withheld,
                 paper(cloudy).validation_part,
@@ -166,8 +203,8 @@ class TestPaperSource:
                 np.random.default_rng([0, 1, k]),
             )
             wild = unseen(cloudy, "sst", hidden, WILD)
-            source = paper(wild)
-            assert source.scaling == paper(cloudy).scaling
+            source = paper(wild, **given)
+            assert source.scaling == paper(cloudy, **given).scaling
             found = list(source.validation())[k]
             assert _sees(found, sample)
             assert found.withheld.any() and (found.values[found.withheld] > 10).all()

@@ -10,13 +10,14 @@ nothing is cut: those that are trained on come from another seed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from sstfill import config, occlusion
+from sstfill import occlusion
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.plan import ProtocolPlan
@@ -25,10 +26,20 @@ from sstfill.evaluation.paper.sequences import Clip, Masks, MovingShapes, Series
 from sstfill.methods import Gan, Method
 from sstfill.training.data.windows import split_in_time
 from sstfill.training.options import DISCRIMINATED_SIDE
-from sstfill.training.paper_variants import IMAGES, ROOM, SEED, VARIANTS, VariantTraining
+from sstfill.training.paper.variants import (
+    IMAGES,
+    ROOM,
+    SEED,
+    VARIANTS,
+    VariantTraining,
+    told_in_names,
+)
 
 NAME = "gan-paper"
 """The paper's own network; its variants are trained on the ocean alone."""
+OF_SERIES: Mapping[str, Any] = {"level": "sequence", "augment": True}
+"""Options of a training on a series: it may have seasons, of which a sequence of a few images shows
+one, and it is often hardly larger than a sequence."""
 
 
 class TrainedOnEach(NamedTuple):
@@ -44,11 +55,15 @@ class TrainedOnEach(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Halves:
-    """A data set cut in two: `truth` to train on, ``(time, y, x)``, and what is left to score."""
+    """A data set cut in two: `truth` to train on, ``(time, y, x)``, and what is left to score.
+
+    `options` are those of a training on it, beside the usual ones.
+    """
 
     truth: xr.DataArray
     scored: TruthSource
     words: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_on_each(
@@ -97,7 +112,8 @@ def train_on_each(
             words[source.name] = f"no network: {error}"
             continue
         try:
-            network = _trained(training, plan, overcast(halves.truth, clouds, plan.seed))
+            obs = overcast(halves.truth, clouds, plan.seed)
+            network = train_on(training, plan, obs, halves.options)
         except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"
             continue
@@ -125,7 +141,9 @@ def cut(source: TruthSource, plan: ProtocolPlan) -> Halves:
         f"the first {blocks.training.stop} of {images} images (scored: those from the "
         f"{blocks.validation.start + 1}th on)"
     )
-    return Halves(truth=before.whole(side), scored=scored, words=words)
+    if source.kind == "clip":
+        return Halves(truth=before.whole(side), scored=scored, words=words)
+    return Halves(truth=before.whole(side), scored=scored, words=words, options=OF_SERIES)
 
 
 def overcast(truth: xr.DataArray, clouds: Masks, seed: int) -> xr.DataArray:
@@ -147,12 +165,21 @@ def _clouds(datasets: DatasetChoice) -> tuple[Masks, str]:
     return occlusion.SyntheticClouds(fraction=MIDDLE), "synthetic clouds"
 
 
-def _trained(training: VariantTraining, plan: ProtocolPlan, obs: xr.DataArray) -> Gan:
-    """Train on cloudy images, or take the network that was trained on these already."""
+def train_on(
+    training: VariantTraining,
+    plan: ProtocolPlan,
+    obs: xr.DataArray,
+    further: Mapping[str, Any] = OF_SERIES,
+) -> Gan:
+    """Train on cloudy images, or take the network that was trained on these already.
+
+    `further` are options of the training beside those of the variant.
+    """
     side = max(plan.size, DISCRIMINATED_SIDE)
     if min(obs.shape[1:]) <= side:
         side = DISCRIMINATED_SIDE
     network, objective = VARIANTS[NAME]
     options = training.options(network, objective, plan.frames, side, plan.seed, plan.device)
-    content = json.dumps(config.options(options)).encode() + obs.values.tobytes()
+    options = replace(options, **further)
+    content = json.dumps(told_in_names(options)).encode() + obs.values.tobytes()
     return training.network(NAME, content, obs, options)

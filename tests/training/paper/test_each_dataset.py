@@ -13,8 +13,8 @@ from sstfill.cli import evaluating, main
 from sstfill.evaluation.paper import datasets, plan, protocol, records, tables
 from sstfill.evaluation.paper.sequences import Clip, SyntheticOcean
 from sstfill.training import loop
-from sstfill.training.paper_datasets import NAME, cut, overcast, train_on_each
-from sstfill.training.paper_variants import VariantTraining
+from sstfill.training.paper.each_dataset import NAME, cut, overcast, train_on_each
+from sstfill.training.paper.variants import VariantTraining
 
 SIZES = {"frames": 4, "clip_frames": 6, "size": 34}
 
@@ -48,6 +48,8 @@ def test_no_image_of_a_series_that_is_trained_on_is_scored(tmp_path: Path) -> No
     # and one image between is left out
     assert last == 31 and min(firsts) == 34 and len(firsts) == 3
     assert "first 32 of 40 images (scored: those from the 35th on)" in halves.words
+    # a series may have seasons, a clip has none
+    assert halves.options["level"] == "sequence"
 
 
 def test_no_frame_of_a_clip_that_is_trained_on_is_scored(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_no_frame_of_a_clip_that_is_trained_on_is_scored(tmp_path: Path) -> None
     clip = Clip(name="clip", path=path, channels=("r", "g", "b"))
     halves = cut(clip, small())
     brightest = float(halves.truth.max())
-    assert halves.truth.dims == ("time", "y", "x")
+    assert halves.truth.dims == ("time", "y", "x") and not halves.options
     for seed in range(20):
         drawn = halves.scored.draw(6, 34, np.random.default_rng(seed))
         assert set(drawn) == {"r", "g", "b"}
@@ -97,6 +99,10 @@ def test_each_data_set_has_its_own_network_which_is_trained_once(
         "series.nc",
     ]
     assert len(list((tmp_path / "nets").glob("gan-paper-*"))) == 2
+    kinds = [
+        network[NAME].checkpoint.config["scaling"]["kind"] for network in outcome.networks.values()
+    ]
+    assert kinds == ["standardise", "sequence"]
     wanted = small(trained_on=outcome.words, training="1 step")
     results = protocol.run(wanted, outcome.datasets, outcome.networks).results
     rows = {(line["data"], line["method"]): line for line in records.records(results)}

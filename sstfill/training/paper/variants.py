@@ -54,6 +54,8 @@ RATES: dict[str, Any] = {"learning_rate": 3e-4, "discriminator_rate": 2e-4}
 one score for everything (benchmarks/paper_gan.py)."""
 DISCRIMINATORS: dict[str, Any] = {"discriminator_gain": GAIN, "discriminator_masks": True}
 """Of every objective: a generator learns sooner from them, see `sstfill.nn.discriminator`."""
+SINCE = ("level", "augment")
+"""Options that there were not when the first networks were kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +164,19 @@ def trained(
     for name, (network, objective) in variants.items():
         options = training.options(network, objective, frames, side, seed, device)
         supervised = objective in ("paired", "unpaired")
-        told = config.options(options)
+        told = told_in_names(options)
         if training.occluded_value == OCCLUDED_VALUE:
             # networks of before there was this option keep their names
             del told["occluded_value"]
         content = json.dumps([told, shape, SEED, FRACTION, further]).encode()
         yield name, training.network(name, content, obs, options, truth if supervised else None)
+
+
+def told_in_names(options: TrainOptions) -> dict[str, Any]:
+    """Return the options by which kept networks are named: those of before an option keep theirs.
+
+    >>> "level" in told_in_names(TrainOptions())
+    False
+    """
+    since = [name for name in SINCE if getattr(options, name) == getattr(TrainOptions, name)]
+    return config.without(config.options(options), since)

@@ -8,7 +8,7 @@ import pytest
 from sstfill.errors import OptionError
 from sstfill.evaluation.paper import datasets, plan, protocol, tables
 from sstfill.training import loop
-from sstfill.training.paper_variants import VARIANTS, VariantTraining, trained
+from sstfill.training.paper.variants import VARIANTS, VariantTraining, trained
 
 
 def test_variants_stand_in_the_tables_and_are_trained_once(
