@@ -53,7 +53,7 @@ class ParameterSource:
 
 FILL = ParameterSource(fill)
 FILL_BY_METHOD = ParameterSource(fill, without=("method", "withheld"))
-TRAIN = ParameterSource(train, without=("options",))
+TRAIN = ParameterSource(train, without=("options", "limits"))
 MODES = ParameterSource(dineof_modes, without=("method",))
 MODES_OPTIONS = ParameterSource(Dineof, without=("outliers", "return_modes"))
 TRAIN_OPTIONS = ParameterSource(TrainOptions)

@@ -177,10 +177,10 @@ def test_the_model_of_gan_may_be_positional(
 
 
 def _trainings() -> tuple[dict[str, object], dict[str, object]]:
-    """Defaults of `TrainOptions`, and of `sstfill.train` but for its data and options."""
+    """Defaults of `TrainOptions`, and of `sstfill.train` but for its data, options and memory."""
     options = {f.name: f.default for f in dataclasses.fields(TrainOptions)}
     found = list(inspect.signature(sstfill.train).parameters.values())[2:]
-    return options, {p.name: p.default for p in found}
+    return options, {p.name: p.default for p in found if p.name != "limits"}
 
 
 @pytest.mark.parametrize("accessor", ACCESSORS)

@@ -72,15 +72,17 @@ def _with_inherited(path: Path, names: list[str], how: dict[str, Any]) -> xr.Dat
 def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
     """Open the group that is named, else the root, or the one group that holds fields.
 
+    Its positions and times are told already, see `located`.
+
     Raises
     ------
     ReadError
         Nothing in the root is a field, and several groups hold some.
     """
     if group is not None:
-        return open_group(path, group, **how)
-    root = guard.open_dataset(path, **how)
-    if find_fields(located(root)):
+        return _located(open_group(path, group, **how))
+    root = _located(guard.open_dataset(path, **how))
+    if find_fields(root):
         return root
     holders = {}
     for name in group_names(path, how.get("allow_links", False)):
@@ -91,12 +93,20 @@ def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
         return root
     root.close()
     if len(holders) == 1:
-        return _with_inherited(path, next(iter(holders)).split("/"), how)
+        return _located(_with_inherited(path, next(iter(holders)).split("/"), how))
     listed = ", ".join(f"{name} ({', '.join(fields)})" for name, fields in holders.items())
     raise ReadError(
         f"cannot read {path}: its fields lie in several groups, {listed}; name one: "
         f"--group {next(iter(holders))}, or group={next(iter(holders))!r}"
     )
+
+
+def _located(ds: xr.Dataset) -> xr.Dataset:
+    """Tell positions and times; what is returned closes the file as `ds` does."""
+    found = located(ds)
+    if found is not ds:  # a dataset that was made of another closes nothing by itself
+        found.set_close(ds.close)
+    return found
 
 
 def group_names(path: Path, allow_links: bool = False) -> Iterator[str]:

@@ -12,7 +12,6 @@ import xarray as xr
 from sstfill.errors import ReadError
 from sstfill.fields import grid
 from sstfill.fields.reading import missing
-from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.variables import find_fields, pick_fields
 from sstfill.io import groups
 from sstfill.io.error_origin import opening, reading
@@ -106,7 +105,6 @@ def _prepared(
     l2p_flags: str | Sequence[str] | None,
 ) -> xr.Dataset:
     close = ds.close
-    ds = located(ds)
     if variables is not None:
         ds = ds.drop_vars(set(find_fields(ds)) - set(pick_fields(ds, variables)))
     fields = find_fields(ds)

@@ -26,11 +26,13 @@ class ArchiveOptions:
     truth: str | None = None
     start: str = "shipped"
     clips: int = 40
+    validated: int = 8
     transform: Asked = "auto"
 
     def __post_init__(self) -> None:
-        check_number("clips", self.clips, 1, whole=True)
-        check_most("clips", self.clips, 1_000_000)
+        for name in ("clips", "validated"):
+            check_number(name, getattr(self, name), 1, whole=True)
+            check_most(name, getattr(self, name), 1_000_000)
 
 
 @dataclass(frozen=True)

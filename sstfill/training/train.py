@@ -29,6 +29,7 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.training_field import TrainingField
 from sstfill.training.data.windows import (
     USUAL_LIMITS,
+    MemoryLimits,
     TrainingWindows,
     longest_sequence,
     split_in_time,
@@ -61,10 +62,12 @@ def train(
     truth: xr.DataArray | str | None = None,
     start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
     clips: int = 40,
+    validated: int = 8,
     transform: Asked = "auto",
     sea: xr.DataArray | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    limits: MemoryLimits = USUAL_LIMITS,
 ) -> Gan:
     """Train a network on a cloudy archive, without ground truth.
 
@@ -93,6 +96,8 @@ def train(
         checkpoint is given.
     clips
         Sequences for which first guesses are computed, a few seconds each (compact network only).
+    validated
+        Sequences of the validation, on whose withheld pixels each epoch is scored.
     transform
         What it learns to fill, as in `sstfill.fill`; of a skewed field that nothing tells of,
         ``auto`` takes the values as they are. The checkpoint records it, and fills in that space.
@@ -104,6 +109,8 @@ def train(
     resume
         Go on with the training in `out`, if there is one: with the same data, clouds and start,
         which are not compared.
+    limits
+        How much of a Dask-backed archive is held in memory.
 
     Returns
     -------
@@ -128,9 +135,10 @@ def train(
     chosen = options if options is not None else TrainOptions()
     _check(chosen, sea, truth)
     check_number("clips", clips, 1, whole=True)
+    check_number("validated", validated, 1, whole=True)
     archive = TrainingField.of(data, variable, sea, truth, transform)
     # A small archive is read once; windows of a lazy one would be read each time.
-    archive = archive.loaded(USUAL_LIMITS)
+    archive = archive.loaded(limits)
     chosen = _fit_to_archive(chosen, archive)
     # First guesses are kept between trainings only where a folder is given.
     with _clips_folder(out) as folder:
@@ -142,7 +150,7 @@ def train(
             chosen = _continued(chosen, first)
         size = network_options(chosen, first)
         network = new_network(chosen, first)
-        source = _source(archive, chosen, clouds, clips, folder)
+        source = _source(archive, chosen, clouds, clips, validated, folder, limits)
         trained = fit(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
@@ -277,7 +285,13 @@ def new_network(options: TrainOptions, first: Checkpoint | None = None) -> nn.Mo
 
 
 def _source(
-    archive: TrainingField, options: TrainOptions, clouds: Any, clips: int, folder: Path
+    archive: TrainingField,
+    options: TrainOptions,
+    clouds: Any,
+    clips: int,
+    validated: int,
+    folder: Path,
+    limits: MemoryLimits = USUAL_LIMITS,
 ) -> PaperSource | FirstGuessSource:
     """Make the source of sequences: two blocks of time, each with clouds of its own."""
     from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
@@ -288,9 +302,9 @@ def _source(
     parts = []
     for times, operator in zip(blocks, _operators(clouds, archive), strict=True):
         windows = TrainingWindows(
-            archive.obs, archive.sea, times, shape, archive.truth, limits=USUAL_LIMITS
+            archive.obs, archive.sea, times, shape, archive.truth, limits=limits
         )
-        parts.append(ArchivePart(windows, loaded(operator, USUAL_LIMITS)))
+        parts.append(ArchivePart(windows, loaded(operator, limits)))
     if options.network == "compact":
         # a name for all that sequences depend on: those of another training are not taken for them
         name = _digest(
@@ -301,6 +315,7 @@ def _source(
             validation_part=parts[1],
             samples=options.samples,
             clips=clips,
+            validated=validated,
             adversarial=options.adversarial,
             folder=folder / name,
             seed=options.seed,
@@ -317,6 +332,7 @@ def _source(
         validation_part=parts[1],
         scaling=scaling,
         samples=options.samples,
+        validated=validated,
         needs_withheld=options.needs_withheld,
         adversarial=options.adversarial,
         augment=options.augment,

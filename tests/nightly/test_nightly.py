@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import re
-import subprocess
-import sys
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +21,11 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_archives import moved, put
 from tags import Tags
 
 from sstfill.archive import verify
+from sstfill.archive.job import open_job
 from sstfill.archive.source import ArchiveSource
 from sstfill.cli import main
 from sstfill.errors import OptionError, ReadError, WriteError
@@ -69,9 +75,7 @@ class Place:
         ds = self.series.isel(time=slice(0, days)).copy(deep=True)
         for name, value in changed.items():
             ds["sst"][int(name[1:])] = ds["sst"][int(name[1:])] + value
-        ds.chunk(time=1).to_zarr(
-            self.folder / "in.zarr", mode="w", zarr_format=3, consolidated=False
-        )
+        put(ds, self.folder / "in.zarr")
 
     def night(self, day: int = DAYS, **how) -> Night:
         """A night at noon after day number `day`."""
@@ -98,17 +102,40 @@ def drawn() -> None:
     """For tests that want the map and the chart in the report."""
 
 
+def without_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Draw no pictures, which take most of the time of a small night."""
+    for name in ("map_of_newest", "score_chart"):
+        patch.setattr(f"sstfill.nightly.report.{name}", lambda *_: Picture())
+
+
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no pictures, which take most of the time of a small night."""
     if "drawn" not in request.fixturenames:
-        for name in ("map_of_newest", "score_chart"):
-            monkeypatch.setattr(f"sstfill.nightly.report.{name}", lambda *_: Picture())
+        without_pictures(monkeypatch)
 
 
 @pytest.fixture
 def place(tmp_path: Path, series: xr.Dataset) -> Place:
     return Place(tmp_path, series)
+
+
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory: pytest.TempPathFactory, series: xr.Dataset) -> tuple[Path, Night]:
+    """A folder where a night has filled 20 days, to be copied, and what that night returned."""
+    place = Place(tmp_path_factory.mktemp("first"), series)
+    place.bring(20)
+    with pytest.MonkeyPatch.context() as patch:
+        without_pictures(patch)
+        return place.folder, place.night(20)
+
+
+@pytest.fixture
+def begun(place: Place, first_night: tuple[Path, Night]) -> Place:
+    """A place where a first night has filled 20 days."""
+    folder, _ = first_night
+    moved(folder, place.folder)
+    shutil.copytree(folder / "report", place.report)
+    return place
 
 
 def test_links_in_the_archive_are_followed_where_the_recipe_says_so(place):
@@ -137,9 +164,8 @@ def test_nights_draw_members_where_the_recipe_says_so(place):
         load_nightly(place.toml)
 
 
-def test_nights_grow_an_archive_and_the_report_tells(place):
-    place.bring(20)
-    first = place.night(20)
+def test_nights_grow_an_archive_and_the_report_tells(begun, first_night):
+    place, first = begun, first_night[1]
     assert (first.status, first.exit, first.attention) == ("fine", 0, ())
     assert (first.outcome.new, first.newest) == (20, "2024-01-20")
     place.bring(21, d18=0.5)
@@ -168,8 +194,8 @@ def test_nights_grow_an_archive_and_the_report_tells(place):
         assert words in page, words
 
 
-def test_the_page_stands_alone(place, drawn):
-    place.bring(20)
+def test_the_page_stands_alone(begun, drawn):
+    place = begun
     place.night(20)
     tags = Tags()
     tags.feed(place.page)
@@ -180,9 +206,8 @@ def test_the_page_stands_alone(place, drawn):
     assert len(place.page) < 1_000_000
 
 
-def test_a_second_run_the_same_night_finds_nothing_to_do(place, monkeypatch):
-    place.bring(20)
-    first = place.night(20)
+def test_a_second_run_the_same_night_finds_nothing_to_do(begun, first_night, monkeypatch):
+    place, first = begun, first_night[1]
     monkeypatch.setattr(
         "sstfill.nightly.recent.recent_score", lambda *_: pytest.fail("scored again")
     )
@@ -194,18 +219,16 @@ def test_a_second_run_the_same_night_finds_nothing_to_do(place, monkeypatch):
     assert "Nothing is new or revised since" in place.page and "<b>20</b> new days" in place.page
 
 
-def test_the_score_is_that_of_the_state_alone(place):
-    place.bring(20)
-    place.night(20)
+def test_the_score_is_that_of_the_state_alone(begun):
+    place = begun
     source = ArchiveSource(path=str(place.folder / "in.zarr"))
     one, other = (recent_score(place.folder / "out.zarr", source, seed) for seed in (0, 0))
     assert one == other and one["sst"]["n"] > 100
     assert recent_score(place.folder / "out.zarr", source, 1) != one
 
 
-def test_what_calls_for_attention(place):
-    place.bring(20)
-    place.night(20)
+def test_what_calls_for_attention(begun):
+    place = begun
     place.bring(21, d20=np.nan)
     night = place.night(25)
     assert (night.status, night.exit) == ("attention", 1)
@@ -215,9 +238,8 @@ def test_what_calls_for_attention(place):
     assert place.latest["attention"] == list(night.attention)
 
 
-def test_a_score_that_leaves_its_history_is_told_and_told_again_the_same_night(place):
-    place.bring(20)
-    place.night(20)
+def test_a_score_that_leaves_its_history_is_told_and_told_again_the_same_night(begun):
+    place = begun
     (line,) = place.lines
     write(place.report / "history.jsonl", [line | {"state": f"earlier {i}"} for i in range(8)])
     place.bring(21)
@@ -235,9 +257,8 @@ def test_a_score_that_leaves_its_history_is_told_and_told_again_the_same_night(p
     assert "#b3261e" in place.page and "limit" in place.page
 
 
-def test_a_failed_night_says_so_and_leaves_the_output(place):
-    place.bring(20)
-    place.night(20)
+def test_a_failed_night_says_so_and_leaves_the_output(begun):
+    place = begun
     before = (place.folder / "out.zarr" / "zarr.json").read_bytes()
     place.bring(19)
     night = place.night(20)
@@ -253,9 +274,8 @@ def test_a_failed_night_says_so_and_leaves_the_output(place):
     assert [one["status"] for one in place.lines] == ["fine", "failed", "fine"]
 
 
-def test_another_method_needs_refit(place):
-    place.bring(20)
-    first = place.night(20)
+def test_another_method_needs_refit(begun, first_night):
+    place, first = begun, first_night[1]
     place.toml.write_text(TOML.replace("climatology", "interpolate"))
     night = place.night(20)
     assert night.exit == 2 and "--refit fills all again" in night.failure
@@ -287,45 +307,42 @@ def test_an_error_nobody_thought_of_is_a_failure_after_which_the_output_is_whole
     assert place.night(20).exit == 0
 
 
-def test_a_report_that_cannot_be_written_is_a_failure(place, monkeypatch):
-    place.bring(20)
+def test_a_report_that_cannot_be_written_is_a_failure(begun, monkeypatch):
+    place = begun
+    (place.report / "index.html").unlink()
     monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: 1 / 0)
     night = place.night(20)
     assert night.exit == 2 and "failed at the report" in night.failure
     assert not (place.report / "index.html").exists()
 
 
-def test_a_map_that_cannot_be_drawn_costs_no_night(place, drawn, monkeypatch):
-    place.bring(20)
+def test_a_map_that_cannot_be_drawn_costs_no_night(begun, drawn, monkeypatch):
+    place = begun
     monkeypatch.setattr("sstfill.plot.maps", lambda *_, **__: 1 / 0)
     assert place.night(20).exit == 0
     assert "no map: division by zero" in place.page and place.page.count("<img") == 1
 
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from sstfill.{module} import {name} as held
-with held(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+def hold(job: Callable[[Path], AbstractContextManager[object]], path: Path, held: Event) -> None:
+    """Be at it for a minute, in a process of its own."""
+    with job(path):
+        held.set()
+        time.sleep(60)
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "at"),
-    [("nightly.journal", "locked", "report"), ("archive.job", "open_job", "out.zarr")],
-)
-def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
-    place.bring(20)
-    script = HOLDER.format(module=module, name=name)
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(place.folder / at)], stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"held\n"
-        assert main(["nightly", str(place.toml), "--quiet"]) == 75
-        assert not (place.report / "index.html").exists()
-        other.kill()
+@pytest.mark.parametrize(("job", "at"), [(locked, "report"), (open_job, "out.zarr")])
+def test_another_job_at_it_is_no_failure(begun, capsys, quick_workers, job, at):
+    place = begun
+    (place.report / "index.html").unlink()
+    context = multiprocessing.get_context("forkserver")
+    held = context.Event()
+    other = context.Process(target=hold, args=(job, place.folder / at, held))
+    other.start()
+    assert held.wait(60)
+    assert main(["nightly", str(place.toml), "--quiet"]) == 75
+    assert not (place.report / "index.html").exists()
+    other.kill()
+    other.join()
     assert (
         f"busy: {'another night is under way' if at == 'report' else place.folder / 'out.zarr'}"
         in capsys.readouterr().err
@@ -333,17 +350,16 @@ def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
     assert place.night(20).exit == 0  # what was killed holds nothing
 
 
-def test_a_chart_that_cannot_be_drawn_costs_no_night(place, drawn, monkeypatch):
-    place.bring(20)
+def test_a_chart_that_cannot_be_drawn_costs_no_night(begun, drawn, monkeypatch):
+    place = begun
     monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: Picture())
     monkeypatch.setattr("sstfill.nightly.pictures._chart", lambda *_: 1 / 0)
     assert place.night(20).exit == 0
     assert "no chart: division by zero" in place.page and "<img" not in place.page
 
 
-def test_a_bad_line_of_the_history_is_told_once_a_night(place, caplog):
-    place.bring(20)
-    place.night(20)
+def test_a_bad_line_of_the_history_is_told_once_a_night(begun, caplog):
+    place = begun
     with (place.report / "history.jsonl").open("a") as file:
         file.write("torn\n")
     caplog.clear()
@@ -354,9 +370,8 @@ def test_a_bad_line_of_the_history_is_told_once_a_night(place, caplog):
     assert told[0] in unescape(place.page)
 
 
-def test_a_history_that_cannot_be_read_is_left_as_it_is(place):
-    place.bring(20)
-    place.night(20)
+def test_a_history_that_cannot_be_read_is_left_as_it_is(begun):
+    place = begun
     history = place.report / "history.jsonl"
     history.unlink()
     history.mkdir()

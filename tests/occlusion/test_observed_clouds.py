@@ -111,7 +111,8 @@ class TestDraw:
         seen = np.ones((3, 8, 8), bool)
         seen[:, *pixel] = False
         operator, rng = ObservedClouds(seen, **ANY), np.random.default_rng(0)
-        assert np.mean([operator.draw((1, 1, 1), rng) for _ in range(4000)]) == pytest.approx(
+        # a pixel that came half as often, or half again, would be 0.008 away
+        assert np.mean([operator.draw((1, 1, 1), rng) for _ in range(2000)]) == pytest.approx(
             63 / 64, abs=0.006
         )
 

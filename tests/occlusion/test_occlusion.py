@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def draw(operator: Any, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> n
     return operator.draw(shape, np.random.default_rng(seed))
 
 
+@cache
+def drawn(name: str, seed: int) -> np.ndarray:
+    """What an operator with its own options draws, for the laws of many draws."""
+    return draw(make(name), seed)
+
+
 def lag_correlation(observed: np.ndarray) -> float:
     """Correlation of successive frames about each frame's own mean; frames all seen or all hidden
     are left out.
@@ -132,11 +139,11 @@ class TestEveryOperator:
             setattr(operator, dataclasses.fields(operator)[0].name, 0)
 
     def test_successive_frames_are_correlated_but_for_removed_pixels(self, name: str) -> None:
-        lag = np.mean([lag_correlation(draw(make(name), seed)) for seed in range(20)])
+        lag = np.mean([lag_correlation(drawn(name, seed)) for seed in range(20)])
         assert lag > 0.4 if name in TIME_DEPENDENT else abs(lag) < 0.03
 
     def test_every_frame_is_occluded_alike(self, name: str) -> None:
-        fraction = np.mean([~draw(make(name), seed) for seed in range(200)], axis=(0, 2, 3))
+        fraction = np.mean([~drawn(name, seed) for seed in range(100)], axis=(0, 2, 3))
         assert fraction == pytest.approx(fraction.mean(), rel=0.2)
 
     @settings(max_examples=10, deadline=None)
@@ -157,7 +164,7 @@ class TestEveryOperator:
     def test_near_frames_are_more_alike_than_distant_ones_but_for_removed_pixels(
         self, name: str
     ) -> None:
-        draws = np.array([draw(make(name), seed) for seed in range(40)])
+        draws = np.array([drawn(name, seed) for seed in range(40)])
         near, far = ((draws[:, lag:] == draws[:, :-lag]).mean() for lag in (1, 8))
         assert near > far + 0.02 if name in TIME_DEPENDENT else near == pytest.approx(far, abs=0.01)
 
@@ -180,7 +187,7 @@ class TestEveryOperator:
     ids=repr,
 )
 def test_occluded_fraction(operator: Any, least: float, most: float) -> None:
-    fractions = [1 - draw(operator, seed, (24, 64, 64)).mean() for seed in range(100)]
+    fractions = [1 - draw(operator, seed, (24, 48, 48)).mean() for seed in range(50)]
     assert least <= np.mean(fractions) <= most
 
 
@@ -443,8 +450,9 @@ class TestLwpSeries:
 
 class TestSyntheticClouds:
     def test_a_range_is_drawn_from(self) -> None:
+        # the larger domain that clouds of ten days need in a wind is of no matter here
         operator = SyntheticClouds(
-            fraction=(0.2, 0.6), persistence=("6h", "10D"), scale_km=(50, 400)
+            fraction=(0.2, 0.6), persistence=("6h", "10D"), scale_km=(50, 400), wind=(0.0, 0.0)
         )
         fractions = [1 - draw(operator, seed, (4, 16, 16)).mean() for seed in range(60)]
         assert (

@@ -16,8 +16,8 @@ import xarray as xr
 import sstfill
 from sstfill.synthetic import ocean
 
-SHAPE = (12, 12, 14)
-FIRST = "2017-03-05"  # the pages draw 2017-03-11
+SHAPE = (8, 8, 9)
+FIRST = "2017-03-07"  # the pages draw 2017-03-11
 INFO = ("ghrsst", "unwritten", "chlorophyll", "roms", "nemo", "wrf", "numbers", "groups")
 """Files of docs/howto/info.md, which stand for kinds that tests/fields/reading has."""
 INIT = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -42,6 +43,19 @@ def straight() -> TrainedNetwork:
     return waves.train(None)
 
 
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two") / "epochs"
+    waves.train(folder, epochs=2)
+    return folder
+
+
+@pytest.fixture
+def begun(two_epochs: Path, tmp_path: Path) -> Path:
+    """The folder of a training of two epochs, to go on with."""
+    return Path(shutil.copytree(two_epochs, tmp_path / "begun"))
+
+
 def test_a_killed_training_goes_on_bit_by_bit(tmp_path: Path, straight: TrainedNetwork) -> None:
     """Killed in the middle of the second epoch, after its first batch was saved."""
     command = [sys.executable, waves.__file__, str(tmp_path), str(torch.get_num_threads()), "kill"]
@@ -78,37 +92,35 @@ def test_an_interrupted_training_goes_on_bit_by_bit(
     assert_same(waves.train(tmp_path, resume=True), straight)
 
 
-def test_a_state_of_an_earlier_version(tmp_path: Path, straight: TrainedNetwork) -> None:
+def test_a_state_of_an_earlier_version(begun: Path, straight: TrainedNetwork) -> None:
     """Which knows nothing of waiting for data, nor of options that came later."""
-    waves.train(tmp_path, epochs=2)
-    with safe_open(tmp_path / state.FILE, "pt") as file:
+    with safe_open(begun / state.FILE, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    header = _header(tmp_path)
+    header = _header(begun)
     del header["state"]["waiting"]
     del header["options"]["drawing"]
     for row in header["state"]["history"]:
         del row["waiting"]
-    save_file(tensors, tmp_path / state.FILE, {state.HEADER: json.dumps(header)})
-    resumed = waves.train(tmp_path, resume=True)
+    save_file(tensors, begun / state.FILE, {state.HEADER: json.dumps(header)})
+    resumed = waves.train(begun, resume=True)
     assert_same(resumed, straight)
     assert ["waiting" in row for row in resumed.history] == [False, False, True]
-    assert len((tmp_path / LOG).read_text().splitlines()) == 4
+    assert len((begun / LOG).read_text().splitlines()) == 4
 
 
-def test_a_state_with_the_names_of_before(tmp_path: Path, straight: TrainedNetwork) -> None:
+def test_a_state_with_the_names_of_before(begun: Path, straight: TrainedNetwork) -> None:
     """sstfill 0.1.0 called discriminators judges, and their optimiser the opponent."""
-    waves.train(tmp_path, epochs=2)
-    with safe_open(tmp_path / state.FILE, "pt") as file:
+    with safe_open(begun / state.FILE, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    header = _header(tmp_path)
+    header = _header(begun)
     saved = header["state"]
     saved["opponent"] = saved.pop("discriminator_optimizer")
     saved["adversary"] = {
         name.replace("discriminators.", "judges."): weight
         for name, weight in saved["adversary"].items()
     }
-    save_file(tensors, tmp_path / state.FILE, {state.HEADER: json.dumps(header)})
-    assert_same(waves.train(tmp_path, resume=True), straight)
+    save_file(tensors, begun / state.FILE, {state.HEADER: json.dumps(header)})
+    assert_same(waves.train(begun, resume=True), straight)
 
 
 def _header(folder: Path) -> dict[str, Any]:
@@ -117,10 +129,9 @@ def _header(folder: Path) -> dict[str, Any]:
     return header
 
 
-def test_a_finished_training_can_be_made_longer(tmp_path: Path, straight: TrainedNetwork) -> None:
-    waves.train(tmp_path, epochs=2)
-    assert_same(waves.train(tmp_path, resume=True), straight)
-    assert_same(waves.train(tmp_path, resume=True), straight)
+def test_a_finished_training_can_be_made_longer(begun: Path, straight: TrainedNetwork) -> None:
+    assert_same(waves.train(begun, resume=True), straight)
+    assert_same(waves.train(begun, resume=True), straight)
 
 
 @pytest.fixture(scope="module")

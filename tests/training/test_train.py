@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,21 @@ from sstfill.methods.gan.paper import scaling_of
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.occlusion import ObservedClouds, Raindrops
 from sstfill.training import loop
-from sstfill.training.data import archive_source, cache
+from sstfill.training.data import cache
 from sstfill.training.data.archive_source import PaperSource
 from sstfill.training.data.training_field import TrainingField
 from sstfill.training.data.windows import MemoryLimits, split_in_time
 from sstfill.training.options import TrainOptions
-from sstfill.training.train import FEW, _fit_to_archive, _source, save_checkpoint, train
+from sstfill.training.train import FEW, _fit_to_archive, _source, save_checkpoint
+from sstfill.training.train import train as usual_train
 
 SIDE = 33
 """Of the least frame that discriminators judge."""
+
+TINY = MemoryLimits(load=0, segment=8_000)
+"""What is lazy is too large, and segments are tiny."""
+
+train = partial(usual_train, validated=2)
 
 
 @pytest.fixture
@@ -42,24 +49,16 @@ def cloudy() -> xr.Dataset:
     return archive().drop_vars("truth")
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gan, Path]:
+    """What a training of the cloudy archive gives, and its folder."""
+    out = tmp_path_factory.mktemp("usual") / "out"
+    return train(archive().drop_vars("truth"), small(base=2), out=out), out
+
+
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> Guessing:
-    monkeypatch.setattr(archive_source, "VALIDATED", 2)
     return guess_cheaply(monkeypatch)
-
-
-Tiny = Callable[[], None]
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    """From when it is called, what is lazy is too large, and slabs are tiny."""
-
-    def becomes() -> None:
-        tiny = MemoryLimits(load=0, segment=8_000)
-        monkeypatch.setattr("sstfill.training.train.USUAL_LIMITS", tiny)
-
-    return becomes
 
 
 def _interrupted(after: int) -> Callable[..., None]:
@@ -98,7 +97,7 @@ def compact(**given: Any) -> TrainOptions:
 def source_of(
     ds: xr.Dataset, options: TrainOptions, clouds: Any = "own", truth: str | None = None
 ) -> Any:
-    return _source(TrainingField.of(ds, None, None, truth), options, clouds, 2, Path("nowhere"))
+    return _source(TrainingField.of(ds, None, None, truth), options, clouds, 2, 2, Path("nowhere"))
 
 
 def told(raised: pytest.ExceptionInfo[Any]) -> str:
@@ -118,9 +117,8 @@ class TestNetworks:
         ],
     )
     def test_the_paper_s_and_its_variants_train_and_fill(
-        self, network: str, objective: str, truth: str | None, monkeypatch: pytest.MonkeyPatch
+        self, network: str, objective: str, truth: str | None
     ) -> None:
-        monkeypatch.setattr(archive_source, "VALIDATED", 1)
         ds = archive((9, SIDE + 2, SIDE), seed=1)
         options = small(network=network, objective=objective, size=SIDE)
         model = train(ds if truth else ds.drop_vars("truth"), options, truth=truth)
@@ -151,8 +149,8 @@ class TestNetworks:
         assert len(config["traits"]) == 3 and config["occlusion"] == "own"
         assert config["data"]["shape"] == [18, 20, 22]
 
-    def test_it_is_known_by_its_archive(self, cloudy: xr.Dataset, cheap: Guessing) -> None:
-        config = train(cloudy, small()).checkpoint.config
+    def test_it_is_known_by_its_archive(self, cloudy: xr.Dataset, usual: tuple[Gan, Path]) -> None:
+        config = usual[0].checkpoint.config
         filled = sstfill.fill(cloudy, "climatology", score=False)
         assert config["data"]["fingerprint"] == filled.sst.attrs["sstfill_fingerprint"]
 
@@ -179,17 +177,17 @@ class TestNetworks:
 
     @pytest.mark.parametrize("kind", [Path, str, Checkpoint.load, lambda path: Gan(model=path)])
     def test_another_one_is_trained_further(
-        self, kind: Any, cloudy: xr.Dataset, tmp_path: Path
+        self, kind: Any, cloudy: xr.Dataset, usual: tuple[Gan, Path]
     ) -> None:
         """Its size counts, not that of the options."""
-        first = train(cloudy, small(base=2), out=tmp_path / "first")
-        model = train(cloudy, small(learning_rate=1e-9), start=kind(tmp_path / "first"))
+        first, folder = usual
+        model = train(cloudy, small(learning_rate=1e-9), start=kind(folder))
         assert model.checkpoint.config["network"]["options"] == {"base": 2, "fill": 1.0}
         for one, other in zip(_weights(model), _weights(first), strict=True):
             assert torch.allclose(one, other, atol=1e-6)
 
-    def test_the_device_is_passed_on(self, cloudy: xr.Dataset) -> None:
-        assert train(cloudy, small()).device == "cpu"
+    def test_the_device_is_passed_on(self, usual: tuple[Gan, Path]) -> None:
+        assert usual[0].device == "cpu"
 
 
 class TestSeeds:
@@ -203,14 +201,12 @@ class TestSeeds:
         ]
         assert prints[0] == prints[1] != prints[2]
 
-    def test_random_numbers_of_others_are_left_alone(self, cloudy: xr.Dataset) -> None:
-        before = torch.get_rng_state()
+    def test_random_numbers_of_others_and_the_archive_are_left_alone(
+        self, cloudy: xr.Dataset
+    ) -> None:
+        drawn, before = torch.get_rng_state(), cloudy.copy(deep=True)
         train(cloudy, small())
-        assert torch.equal(before, torch.get_rng_state())
-
-    def test_the_archive_is_left_alone(self, cloudy: xr.Dataset) -> None:
-        before = cloudy.copy(deep=True)
-        train(cloudy, small())
+        assert torch.equal(drawn, torch.get_rng_state())
         xr.testing.assert_identical(cloudy, before)
 
 
@@ -276,20 +272,17 @@ class TestNoLeak:
 
 class TestLarge:
     @pytest.mark.parametrize("network", ["paper", "compact"])
-    def test_an_archive_is_never_computed_whole(
-        self, network: str, cheap: Guessing, tiny: Tiny
-    ) -> None:
+    def test_an_archive_is_never_computed_whole(self, network: str, cheap: Guessing) -> None:
         ds = archive((60, 40, 40)).drop_vars("truth")
         watched = Watched(ds, {"time": 6, "lat": 20, "lon": 20})
         lazy = ds.assign(sst=watched.lazy("sst"))
-        tiny()
         with dask.config.set(scheduler=watched):
-            model = train(lazy, small(network=network), start="new", clips=2)
+            model = train(lazy, small(network=network), start="new", clips=2, limits=TINY)
         # the survey keeps of each pixel its count, least and greatest value, of each image
         # its count
         assert 0 < watched.largest <= 3 * 40 * 40 + 2 * 60 < ds.sst.size / 15
         assert lazy.sst.chunks is not None
-        again = train(lazy, small(network=network), start="new", clips=2)
+        again = train(lazy, small(network=network), start="new", clips=2, limits=TINY)
         assert model.checkpoint.fingerprint == again.checkpoint.fingerprint
 
     @pytest.mark.parametrize("network", ["paper", "compact"])
@@ -304,23 +297,20 @@ class TestLarge:
         assert model.checkpoint.config["data"] == whole.checkpoint.config["data"]
         assert lazy.sst.chunks is not None
 
-    def test_resumed_it_ends_where_it_would_have(
-        self, tmp_path: Path, tiny: Tiny, cheap: Guessing
-    ) -> None:
-        """Interrupted in the middle of an epoch, and of its slabs."""
-        tiny()
+    def test_resumed_it_ends_where_it_would_have(self, tmp_path: Path, cheap: Guessing) -> None:
+        """Interrupted in the middle of an epoch, and of its segments."""
         ds = archive((60, 40, 40)).drop_vars("truth")
         lazy = ds.chunk(time=6, lat=20, lon=20).assign(sea=ds.sea)
         how: dict[str, Any] = {"samples": 6, "epochs": 2, "save_minutes": 0.0}
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(loop, "step", _interrupted(after=8))
             with pytest.raises(KeyboardInterrupt):
-                train(lazy, small(**how), out=tmp_path)
+                train(lazy, small(**how), out=tmp_path, limits=TINY)
         assert not [
             thread for thread in threading.enumerate() if thread.name.startswith("sstfill-prefetch")
         ]
-        resumed = train(lazy, small(**how), out=tmp_path, resume=True)
-        straight = train(lazy, small(**how))
+        resumed = train(lazy, small(**how), out=tmp_path, resume=True, limits=TINY)
+        straight = train(lazy, small(**how), limits=TINY)
         assert resumed.checkpoint.fingerprint == straight.checkpoint.fingerprint
 
     def test_a_sequence_reads_its_window_and_its_clouds(self) -> None:
@@ -380,13 +370,13 @@ class TestTransform:
         with pytest.raises(OptionError, match="trained with transform='log'"):
             ds.gapfill.fill(model, variables="sst", transform="none")
 
-    def test_other_fields_are_trained_as_they_are(self, cloudy: xr.Dataset) -> None:
-        assert train(cloudy, small()).checkpoint.config["transform"] == "none"
+    def test_other_fields_are_trained_as_they_are(self, usual: tuple[Gan, Path]) -> None:
+        assert usual[0].checkpoint.config["transform"] == "none"
 
     def test_early_checkpoints_name_the_logarithm_in_their_scaling(
-        self, cloudy: xr.Dataset
+        self, usual: tuple[Gan, Path]
     ) -> None:
-        now = train(cloudy, small()).checkpoint
+        now = usual[0].checkpoint
         config = {k: v for k, v in now.config.items() if k != "transform"}
         config["scaling"] = config["scaling"] | {"kind": "log"}
         early = Gan(model=Checkpoint(config, now.weights))
@@ -511,9 +501,9 @@ class TestFolder:
         assert not list(tmp_path.rglob("*.npz"))
 
     def test_of_several_processes_the_first_writes(
-        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, usual: tuple[Gan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        checkpoint = train(cloudy, small()).checkpoint
+        checkpoint = usual[0].checkpoint
         monkeypatch.setenv("RANK", "1")
         save_checkpoint(checkpoint, tmp_path / "out")
         assert not (tmp_path / "out").exists()
@@ -591,6 +581,7 @@ class TestBadInput:
             ),
             ({"clouds": xr.DataArray([True])}, "clouds is a DataArray, which draws no masks"),
             ({"clips": 0}, "clips=0 must be a whole number, 1 or more"),
+            ({"validated": 0}, "validated=0 must be a whole number, 1 or more"),
             ({"truth": "sss"}, "no variable 'sss'"),
             ({"start": 3}, "model is a int"),
         ],
@@ -672,7 +663,7 @@ class TestBadInput:
 
 def source_of_sized(ds: xr.Dataset, options: TrainOptions) -> PaperSource:
     found = TrainingField.of(ds, None, None, None)
-    source = _source(found, _fit_to_archive(options, found), "own", 2, Path("nowhere"))
+    source = _source(found, _fit_to_archive(options, found), "own", 2, 2, Path("nowhere"))
     assert isinstance(source, PaperSource)
     return source
 

@@ -144,9 +144,12 @@ def times_along(ds: xr.Dataset, dim: Hashable) -> SeriesTimes | None:
     along, coords = {}, set(ds.coords)
     for name, variable in ds.variables.items():
         if variable.dims == (dim,) or (name in coords and variable.ndim == 0):
-            along[name] = ds[name]
+            along[name] = variable
+    # with the indexes that they have: to make or to align them anew takes longer than all the rest
+    indexes = {name: index for name, index in ds.xindexes.items() if name in along}
+    carried = xr.Coordinates(along, indexes)
     # an array without values carries the coordinates to the functions that ask for one
-    bare = xr.DataArray(np.empty(ds.sizes[dim], bool), dims=[dim]).assign_coords(along)
+    bare = xr.DataArray(np.empty(ds.sizes[dim], bool), carried, [dim])
     return _told(bare, dim, candidates(bare))
 
 

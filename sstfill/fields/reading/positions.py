@@ -104,19 +104,15 @@ def cf_roles(da: xr.DataArray) -> Roles:
     described = repr((da.dims, da.attrs, da.encoding, coords, indexes, options))
     roles = _known_roles.get(described)
     if roles is None:
-        roles = _asked_roles(da)
+        asked: xr.DataArray | xr.Dataset = da
+        if not isinstance({**da.encoding, **da.attrs}.get("grid_mapping", ""), str):
+            asked = xr.Dataset(coords=da.coords)  # cf_xarray takes any grid mapping for a text
+        # cf_xarray looks at every role each time that it is asked for one
+        roles = {**asked.cf.coordinates, **asked.cf.axes}
         if len(_known_roles) >= KNOWN_ROLES:
             _known_roles.clear()
         _known_roles[described] = roles
     return {role: list(names) for role, names in roles.items()}
-
-
-def _asked_roles(da: xr.DataArray) -> Roles:
-    described: xr.DataArray | xr.Dataset = da
-    if not isinstance({**da.encoding, **da.attrs}.get("grid_mapping", ""), str):
-        described = xr.Dataset(coords=da.coords)  # cf_xarray takes any grid mapping for a text
-    # cf_xarray looks at every role each time that it is asked for one.
-    return {**described.cf.coordinates, **described.cf.axes}
 
 
 def candidates(da: xr.DataArray, role: str, cf: Roles | None = None) -> list[Hashable]:

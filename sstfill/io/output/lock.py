@@ -94,7 +94,10 @@ class OutputLock:
     def __enter__(self) -> OutputLock:
         while self._descriptor < 0:
             # a lock that a killed process left: that process made the folder
-            self._own = self.path.is_file() or self._made()
+            self._own = self.path.is_file()
+            with contextlib.suppress(FileExistsError):
+                self.folder.mkdir()
+                self._own = True
             with contextlib.suppress(FileNotFoundError):  # its holder has just removed the folder
                 self._descriptor = acquire(self.path, self._busy)
         return self
@@ -109,13 +112,6 @@ class OutputLock:
         finally:  # an interrupt must not leave the lock with a process that goes on
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def _made(self) -> bool:
-        try:
-            self.folder.mkdir()
-        except FileExistsError:
-            return False
-        return True
 
     def _busy(self, who: str) -> WriteError:
         return WriteError(f"{self.out} is being filled by {who}; wait for it, or end it")

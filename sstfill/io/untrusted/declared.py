@@ -82,9 +82,13 @@ def memory() -> int:
     return free
 
 
-def check_memory(path: Path, what: str, needed: int) -> None:
-    """Refuse what memory cannot hold, before any of it is allocated."""
-    free = memory()
+def check_memory(path: Path, what: str, needed: int, free: int | None = None) -> None:
+    """Refuse what memory cannot hold, before any of it is allocated.
+
+    `free` are the bytes that are free where they are known already, as for many arrays at once.
+    """
+    if free is None:
+        free = memory()
     if needed > free:
         raise ReadError(
             f"cannot read {path}: {what} needs {needed / 1e9:,.1f} GB of memory, "
@@ -94,26 +98,27 @@ def check_memory(path: Path, what: str, needed: int) -> None:
 
 def check_declared(path: Path, arrays: Iterable[Declared]) -> None:
     """Refuse sizes that cannot be true or held, and a packing that means nothing."""
+    free = memory()  # asked once: for each array it would take longer than the checks
     for array in arrays:
-        _check_sizes(path, array)
+        _check_sizes(path, array, free)
         _check_packing(path, array)
 
 
-def _check_sizes(path: Path, array: Declared) -> None:
+def _check_sizes(path: Path, array: Declared, free: int) -> None:
     size = "x".join(map(str, array.shape))
     if array.indexed:
         what = f"coordinate {array.name!r} of {size} values"
-        check_memory(path, what, INDEXED * array.nbytes)
+        check_memory(path, what, INDEXED * array.nbytes, free)
     if array.chunk:
         chunk = math.prod(array.chunk) * array.itemsize
         what = f"one chunk of {array.name!r} ({chunk / 1e9:,.1f} GB)"
-        check_memory(path, what, COPIES * chunk)
+        check_memory(path, what, COPIES * chunk, free)
         # tiny chunks of a huge array: Dask's graph alone would fill the memory
         count = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunk, strict=True))
         what = f"{array.name!r} of {size} values in {count} chunks"
-        check_memory(path, what, CHUNK_RECORD * count)
+        check_memory(path, what, CHUNK_RECORD * count, free)
     # asking for the stored size walks through all files of the array: only if it may matter
-    if array.stored is not None and array.nbytes > memory():
+    if array.stored is not None and array.nbytes > free:
         stored = array.stored()
         if array.nbytes > THINNEST * max(stored, 1):
             raise ReadError(

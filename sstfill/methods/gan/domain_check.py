@@ -91,7 +91,10 @@ def spread_of(obs: xr.DataArray, config: Mapping[str, Any]) -> float:
         return float(obs.std())
     frames, _, _ = config["patch"]
     number = xr.DataArray(np.arange(obs.sizes["time"]) // frames, dims="time", name="sequence")
-    return float(np.sqrt(obs.groupby(number).var(...).mean()))
+    sequences = obs.groupby(number)
+    total, count = sequences.sum(...), sequences.count(...)
+    # of a sequence of which nothing is seen, any level will do
+    return float((sequences - total / count.clip(min=1)).std())
 
 
 def _one_spelling(units: str) -> str:

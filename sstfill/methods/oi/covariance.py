@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sstfill.methods.interpolation.background import FEW
@@ -214,10 +213,13 @@ def ranked_offsets(
     # steps from all pixels of the tile, of which the last sees farthest back
     rows = np.arange(y[0] - side + 1, y[-1] + 1)[:, np.newaxis]
     columns = np.arange(x[0] - side + 1, x[-1] + 1)
-    north = rows * cell[0][0] + columns * cell[1][0] - lag * flow[0]
-    east = rows * cell[0][1] + columns * cell[1][1] - lag * flow[1]
+    north = rows * cell[0][0] + columns * cell[1][0]
+    east = rows * cell[0][1] + columns * cell[1][1]
+    if any(flow):  # else the part in space is the same at all lags, and is computed once
+        north, east = north - lag * flow[0], east - lag * flow[1]
     by_step = covariance(north, east, lag).astype(np.float32)
-    found = sliding_window_view(by_step, (side, side), (1, 2)).max((-1, -2)).ravel()
+    by_row = np.max([by_step[:, i : i + y.size] for i in range(side)], axis=0)
+    found = np.max([by_row[..., i : i + x.size] for i in range(side)], axis=0).ravel()
     rows, columns = y[np.newaxis, :, np.newaxis], x
     telling = found > LEAST * covariance.variance
     listed = np.flatnonzero(telling)

@@ -191,17 +191,14 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
         fraction = FRACTION_IN_FEW if few else FRACTION / 2
         hidden |= withheld_runs(obs, sea, fraction=fraction, seed=seed).values
         if not few:
-            hidden |= _under_clouds(obs.where(~hidden), sea, seed)
+            together = "variable" in obs.dims
+            transplant = gaps.transplant_together if together else gaps.transplant_clouds
+            seen = obs.where(~hidden)
+            hidden |= transplant(seen, sea, fraction=FRACTION / 2, seed=seed).values
     except InputError:
         if not hidden.any():
             observed = obs.notnull().values & sea.values
             return observed & (np.random.default_rng(seed).random(observed.shape) < FRACTION)
-    return hidden
-
-
-def _under_clouds(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
-    transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
-    hidden: NDArray[np.bool_] = transplant(obs, sea, fraction=FRACTION / 2, seed=seed).values
     return hidden
 
 

@@ -112,7 +112,11 @@ class FittedOi:
         """Fit covariance and background to an archive; maps of the latter in one pass over it."""
         kinds = method.backgrounds(archive.obs.sizes["time"])
         images = {kind: ImageMeans.fit(archive, kind) for kind in kinds}
-        times = _fullest_times(archive)
+        # consecutive images with most observations in the sample, as many as the fit uses
+        most = min(EXCERPT[0], archive.obs.sizes["time"])
+        total = np.cumsum([0, *np.isfinite(archive.sample).sum(1)])
+        start = int(np.argmax(total[most:] - total[:-most]))
+        times = slice(start, start + most)
         time_parts = {}
         for kind, (_, time_part) in images.items():
             time_parts[kind] = time_part._replace(image=time_part.image[times])
@@ -329,11 +333,3 @@ def _cells(image: xr.DataArray) -> NDArray[np.float64]:
         square = image[max(0, y - 1) : y + TILE + 1, max(0, x - 1) : x + TILE + 1]
         found[y // TILE, x // TILE] = cell_steps(positions(square))
     return found
-
-
-def _fullest_times(archive: Archive) -> slice:
-    """Consecutive images with most observations in the sample, as many as the fit uses."""
-    most = min(EXCERPT[0], archive.obs.sizes["time"])
-    total = np.cumsum([0, *np.isfinite(archive.sample).sum(1)])
-    start = int(np.argmax(total[most:] - total[:-most]))
-    return slice(start, start + most)

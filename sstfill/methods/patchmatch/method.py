@@ -233,7 +233,12 @@ class _Layer:
         # their weight is 0 all the same.
         self.values = self._flat(start.values, mode="edge")
         self._lay_out_trust()
-        self._choose_targets()
+        # matched are patches at sea that touch a gap; any at sea is a source
+        sea = np.broadcast_to(series.sea, series.gap.shape)
+        self.source = self._flat(sea)
+        self.gaps = np.flatnonzero(self._flat(series.gap))
+        touching = maximum_filter(series.gap, size=method.patch, mode="constant") & sea
+        self.targets = np.flatnonzero(self._flat(touching))
         match = np.full(self.source.size, -1)
         if coarse is not None:
             match[self.targets] = self._matches_from(coarse)
@@ -260,15 +265,6 @@ class _Layer:
         doubt = np.clip(distance, (1 - trust) * self.cost[:, :, None, None], MOST)
         # Padding with zeros before the subtraction gives land and what lies outside the full cost.
         self.penalty = np.float32(PENALTY) * (MOST - self._flat(np.where(sea, MOST - doubt, 0)))
-
-    def _choose_targets(self) -> None:
-        """Choose the patches to match: those at sea that touch a gap; any at sea is a source."""
-        gap = self.series.gap
-        sea = np.broadcast_to(self.series.sea, gap.shape)
-        self.source = self._flat(sea)
-        self.gaps = np.flatnonzero(self._flat(gap))
-        touching = maximum_filter(gap, size=self.method.patch, mode="constant") & sea
-        self.targets = np.flatnonzero(self._flat(touching))
 
     def _places(self, flat: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Time, y and x of padded positions."""

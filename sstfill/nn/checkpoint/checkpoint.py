@@ -177,7 +177,7 @@ class Checkpoint:
 
 def _outline(config: Mapping[str, Any]) -> Outline:
     """Check a configuration, and outline its network without memory for its weights."""
-    network = config.get("network")
+    network: Any = config.get("network")
     if not describes_network(network):
         raise OptionError(
             f"network={short(network)} does not describe a network; "

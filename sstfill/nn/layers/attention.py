@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from torch import Size, Tensor, contiguous_format, nn, zeros
+from torch import Tensor, contiguous_format, nn, zeros
 from torch.nn import functional
 
 from sstfill.checks import check_number
@@ -48,7 +48,10 @@ class FrameAttention(nn.Module):
         # scale 1: the paper's softmax is of the products themselves, torch would divide by the root
         # of the channels
         attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
-        added: Tensor = x + self.gamma * self.output(_to_frames(attended, x.shape))
+        b, _, t, height, width = x.shape
+        # undo `_to_positions`: (b t) 1 (y x) c -> b c t y x
+        frames = attended.reshape(b, t, height, width, -1).permute(0, 4, 1, 2, 3)
+        added: Tensor = x + self.gamma * self.output(frames)
         return added
 
 
@@ -60,9 +63,3 @@ def _to_positions(x: Tensor) -> Tensor:
     """
     frames = x.permute(0, 2, 3, 4, 1).clone(memory_format=contiguous_format)  # b t y x c
     return frames.flatten(2, 3).flatten(0, 1).unsqueeze(1)
-
-
-def _to_frames(tokens: Tensor, shape: Size) -> Tensor:
-    """Rearrange (b t) 1 (y x) c -> b c t y x, as `shape` but for c: undo `_to_positions`."""
-    b, _, t, y, x = shape
-    return tokens.reshape(b, t, y, x, -1).permute(0, 4, 1, 2, 3)

@@ -211,7 +211,9 @@ def _stated(
     packing, units, flags = {}, {}, {}
     for name in names:
         attrs = packed[name].attrs
-        packing[name] = _packing(packed[name])
+        # type and packing as texts, which compare equal
+        kind: list[Any] = [packed[name].dtype.newbyteorder("=")]
+        packing[name] = tuple(map(str, kind + [attrs.get(key) for key in PACKING]))
         units[name] = str(attrs.get("units", ""))
         flags[name] = _flags(attrs)
     return packing, units, flags
@@ -289,10 +291,3 @@ def _times(ds: xr.Dataset, dim: Hashable | None, path: Path) -> Times:
         )
     # rounded: times stored as floating days are off by milliseconds
     return (times.astype("M8[ms]") + np.timedelta64(500, "ms")).astype("M8[s]")
-
-
-def _packing(packed: xr.DataArray) -> tuple[str, ...]:
-    """Return type and packing of a variable, opened with `raw`, as texts that compare equal."""
-    packing: list[Any] = [packed.dtype.newbyteorder("=")]
-    packing += [packed.attrs.get(key) for key in PACKING]
-    return tuple(map(str, packing))

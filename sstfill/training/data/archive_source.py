@@ -24,8 +24,6 @@ from sstfill.training.data.cloud_buffer import cloud_operators
 from sstfill.training.data.sample import Sample
 from sstfill.training.data.windows import TrainingWindow, TrainingWindows, withhold
 
-VALIDATED = 8
-"""Sequences to validate on."""
 TRIES = 20
 """Masks drawn until one hides something."""
 Bools = NDArray[np.bool_]
@@ -94,6 +92,8 @@ class PaperSource:
         of it.
     samples
         Sequences of an epoch.
+    validated
+        Sequences to validate on.
     needs_withheld
         Whether pixels are withheld from the network in training.
     adversarial
@@ -108,6 +108,7 @@ class PaperSource:
     validation_part: ArchivePart
     scaling: Scaling | SequenceScaling
     samples: int
+    validated: int
     needs_withheld: bool
     adversarial: bool
     seed: int
@@ -123,7 +124,7 @@ class PaperSource:
 
     def validation(self) -> Iterator[Sample]:
         """Yield the same sequences each time."""
-        for k in range(VALIDATED):
+        for k in range(self.validated):
             # a generator for each sequence: the same one, whatever was drawn before
             own = np.random.default_rng([self.seed, 1, k])
             window = self.validation_part.windows.draw(own)
@@ -213,7 +214,7 @@ class FirstGuessSource:
 
     Attributes
     ----------
-    training_part, validation_part, samples, adversarial, seed
+    training_part, validation_part, samples, validated, adversarial, seed
         As for `PaperSource`.
     clips
         Sequences to train on; each epoch rotates and mirrors them at random.
@@ -225,13 +226,14 @@ class FirstGuessSource:
     validation_part: ArchivePart
     samples: int
     clips: int
+    validated: int
     adversarial: bool
     folder: Path
     seed: int
 
     def prepare(self, rank: int = 0, processes: int = 1) -> None:
         """Make the sequences that are not there yet; see `PreparedSource`."""
-        clips = [("validation", k) for k in range(VALIDATED)]
+        clips = [("validation", k) for k in range(self.validated)]
         clips += [("training", k) for k in range(self.clips)]
         for name, k in track(clips[rank::processes], "first guesses"):
             if not self._file(name, k).exists():
@@ -255,7 +257,7 @@ class FirstGuessSource:
     def validation(self) -> Iterator[Sample]:
         """Yield the same sequences each time; the first time, all sequences are made."""
         self.prepare()
-        for k in range(VALIDATED):
+        for k in range(self.validated):
             yield cache.to_sample(self._arrays("validation", k))
 
     def traits(self) -> list[list[float]]:

@@ -184,8 +184,8 @@ class TestInMemory:
         assert abs(np.corrcoef(one.values[gap], two.values[gap])[0, 1]) < 0.3
 
     def test_variables_together_err_together(self, surface, sea) -> None:
-        obs = with_two_variables(surface)
-        obs[:, 4:16, 8:32, 18:42] = np.nan
+        obs = with_two_variables(surface)[:, :14]
+        obs[:, 3:12, 8:32, 18:42] = np.nan
         found = Oi(**GIVEN).simulate(obs, sea, 60)
         xr.testing.assert_identical(found.drop_vars("members"), Oi(**GIVEN).reconstruct(obs, sea))
         assert found.members.dims == ("member", *obs.dims)
@@ -193,7 +193,7 @@ class TestInMemory:
         standard = ((found.members - found["mean"]) / found.error).values
         assert standard[:, gap].std() == pytest.approx(1.0, abs=0.05)
         # far from observations there is more to the errors than noise, which is independent
-        far = standard[:, :, 8:12, 16:24, 26:34].swapaxes(0, 1).reshape(2, -1)
+        far = standard[:, :, 6:10, 16:24, 26:34].swapaxes(0, 1).reshape(2, -1)
         assert np.corrcoef(far)[0, 1] > 0.6
 
     def test_one_image(self, surface, sea) -> None:
@@ -203,7 +203,7 @@ class TestInMemory:
         standard = ((found.members - found["mean"]) / found.error).values[:, gap]
         assert standard.std() == pytest.approx(1.0, abs=0.08)
 
-    def test_mean_of_a_device_is_its_own(self, surface, sea, drawn, monkeypatch) -> None:
+    def test_mean_of_a_device_is_its_own(self, surface, sea, monkeypatch) -> None:
         from sstfill.methods.oi import solver_batched
 
         monkeypatch.setattr("sstfill.methods.oi.method.pick_device", lambda device: "torch-cpu")
@@ -211,12 +211,12 @@ class TestInMemory:
         monkeypatch.setattr(
             solver_batched, "solve", lambda *given, device: on_cpu(*given, device="cpu")
         )
+        part, at_sea = surface.sst[:6, :20, :22], sea[:20, :22]
         method = Oi(**GIVEN, device="cuda")
-        found = method.simulate(surface.sst, sea, 2)
-        xr.testing.assert_identical(
-            found.drop_vars("members"), method.reconstruct(surface.sst, sea)
-        )
-        np.testing.assert_allclose(found.members, drawn.members[:2], atol=1e-3)
+        found = method.simulate(part, at_sea, 2)
+        xr.testing.assert_identical(found.drop_vars("members"), method.reconstruct(part, at_sea))
+        drawn = Oi(**GIVEN).simulate(part, at_sea, 2)
+        np.testing.assert_allclose(found.members, drawn.members, atol=1e-3)
 
     def test_a_gap_of_nothing_has_no_draws(self, surface, sea) -> None:
         full = surface.truth.astype("f4").where(sea)

@@ -124,63 +124,55 @@ def test_undisturbed_and_a_second_time_for_nothing(server, out):
     assert not server.seen
 
 
-FAULTS = [
-    Status(401),
-    Status(403),
-    Status(404),
-    Status(429),
-    Status(503),
-    Slow(0.3),
-    Truncated(),
-    Dropped(),
-]
+STATUSES = [Status(401), Status(403), Status(404), Status(429), Status(503)]
+BODIES = [Slow(0.3), Truncated(), Dropped(), Truncated(declared=True)]
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, Truncated(declared=True)], ids=str)
-def test_a_fault_that_passes_leaves_no_trace(server, out, fault):
-    server.faults.add(fault, CHUNK, after=2)
+@pytest.mark.parametrize("faults", [STATUSES, BODIES], ids=["statuses", "bodies"])
+def test_faults_that_pass_leave_no_trace(server, out, faults):
+    """Each is met at a chunk of its own."""
+    for number, fault in enumerate(faults, start=1):
+        server.faults.add(fault, rf"timeChunked\.zarr/thetao/{number}\.")
     download(SURFACE, out, target=SMALL)
     assert_whole(out, truth())
-    assert [fired for _, fired in server.faults.fired] == [fault]
+    assert [fired for _, fired in server.faults.fired] == faults
 
 
 @pytest.mark.parametrize(
-    ("where", "fault"),
-    [
-        (LOGIN, Status(503)),
-        (LOGIN, Dropped()),
-        (CATALOGUE, Status(503)),
-        (CATALOGUE, Truncated()),
-        (CATALOGUE, Slow(0.3)),
-    ],
-    ids=str,
+    ("where", "faults", "between"),
+    [(LOGIN, [Status(503), Dropped()], 0), (CATALOGUE, [Status(503), Truncated(), Slow(0.3)], 1)],
+    ids=["login", "catalogue"],
 )
-def test_a_fault_on_the_way_to_the_data_passes_too(server, out, where, fault):
-    server.faults.add(fault, where)
+def test_faults_on_the_way_to_the_data_pass_too(server, out, where, faults, between):
+    """So many requests go well between them."""
+    for number, fault in enumerate(faults):
+        server.faults.add(fault, where, after=between * number)
     download(SURFACE, out, target=SMALL)
     assert_whole(out, truth())
-    assert len(server.faults.fired) == 1
+    assert [fired for _, fired in server.faults.fired] == faults
 
 
-@pytest.mark.parametrize(
-    "fault", [Status(401), Status(403), Status(503), Truncated(), Dropped()], ids=str
-)
-def test_a_fault_that_stays_is_told_and_the_rest_comes_later(server, one_attempt, out, fault):
-    server.faults.add(fault, CHUNK, after=2, times=ALWAYS)
-    with pytest.raises(ReadError) as caught:
-        download(SURFACE, out, target=SMALL)
-    assert "\n" not in str(caught.value)
-    assert_resumable(out)
-    server.faults.clear()
+def test_faults_that_stay_are_told_and_the_rest_comes_later(server, one_attempt, out):
+    """One after another, so that each run but the first resumes the one before."""
+    come = 2
+    for fault in (Status(403), Status(401), Status(503), Truncated(), Dropped()):
+        server.faults.add(fault, CHUNK, after=come, times=ALWAYS)
+        with pytest.raises(ReadError) as caught:
+            download(SURFACE, out, target=SMALL)
+        assert "\n" not in str(caught.value)
+        assert server.faults.fired[-1][1] == fault
+        assert_resumable(out)
+        server.faults.clear()
+        come = 0
     server.seen.clear()
     download(SURFACE, out, target=SMALL)
     assert_whole(out, truth())
     assert len(server.chunks()) == 4  # those that had come are not fetched again
 
 
-@pytest.mark.parametrize("code", [403, 404])
-def test_a_layout_that_has_lost_a_chunk_is_replaced_by_the_other(server, out, code):
-    server.faults.add(Status(code), r"timeChunked\.zarr/thetao/2\.", times=ALWAYS)
+def test_a_layout_that_has_lost_chunks_is_replaced_by_the_other(server, out):
+    for number, code in {2: 403, 4: 404}.items():
+        server.faults.add(Status(code), rf"timeChunked\.zarr/thetao/{number}\.", times=ALWAYS)
     download(SURFACE, out, target=SMALL)
     assert_whole(out, truth())
 
@@ -220,8 +212,7 @@ def test_a_day_without_observations_is_no_loss_either(server, out):
         )
 
 
-@pytest.mark.parametrize("times", [3, 5, 12])
-@pytest.mark.parametrize("code", [403, 404])
+@pytest.mark.parametrize(("code", "times"), [(404, 3), (403, 5), (404, 12)])
 def test_a_burst_of_refusals_is_not_taken_for_clouds(server, out, code, times):
     """One variable with gaps has nothing to tell a lost chunk by, and the burst reaches into the
     other layout.
@@ -342,7 +333,7 @@ def test_new_days_are_appended_and_only_they_are_fetched(server, out):
 
 def test_a_box_over_the_dateline_is_one_box(server, out):
     lon = (-180 + 10 * np.arange(36)).astype("f4")
-    globe = Published("globe_P1D-m", a_model(nx=36).assign_coords(longitude=lon))
+    globe = Published("globe_P1D-m", a_model(steps=4, nx=36).assign_coords(longitude=lon))
     server.catalogue.publish(globe)
     request = dataclasses.replace(
         SURFACE, dataset_id="globe_P1D-m", minimum_longitude=165, maximum_longitude=-165
@@ -356,7 +347,7 @@ def test_a_box_over_the_dateline_is_one_box(server, out):
 
 # centres of cells: none lies on the dateline, nor does the axis reach it
 CENTRES = (-175 + 10 * np.arange(36)).astype("f4")
-CELLS = Published("cells_P1D-m", a_model(nx=36).assign_coords(longitude=CENTRES))
+CELLS = Published("cells_P1D-m", a_model(steps=4, nx=36).assign_coords(longitude=CENTRES))
 
 
 @pytest.mark.parametrize(
@@ -374,7 +365,7 @@ def test_a_box_up_to_or_over_the_dateline_of_a_grid_of_cells(server, out, low, h
     request = dataclasses.replace(
         SURFACE, dataset_id="cells_P1D-m", minimum_longitude=low, maximum_longitude=high
     )
-    download(request, out, target=Target(chunks={"time": 12}, window_bytes=WINDOW))
+    download(request, out, target=Target(chunks={"time": 4}, window_bytes=WINDOW))
     assert_whole(
         out, truth(CELLS).isel(longitude=columns).assign_coords(longitude=np.array(held, "f4"))
     )

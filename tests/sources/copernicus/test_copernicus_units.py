@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import multiprocessing
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections import namedtuple
 from dataclasses import replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +24,6 @@ from sstfill.errors import InputError, OptionError, ReadError, WriteError
 from sstfill.io.ledger import ledger_path
 from sstfill.sources.copernicus.deadline import limited
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
-
-SUPPORT = Path(__file__).parents[2] / "support"
 
 ANY = CopernicusRequest(dataset_id="x", timeout=0.8, pause=0.001)
 REQUEST = replace(ANY, variables=("thetao",))
@@ -209,12 +205,10 @@ def test_an_interrupted_update_goes_on_and_takes_what_came_since(tmp_path):
 
 
 def test_a_later_end_is_refused_without_update(tmp_path):
-    import dataclasses
-
     out, service = tmp_path / "a.zarr", FakeService(a_model())
-    first = dataclasses.replace(REQUEST, end_datetime="2023-01-05")
+    first = replace(REQUEST, end_datetime="2023-01-05")
     fetched(service, out, first)
-    later = dataclasses.replace(REQUEST, end_datetime="2023-01-12")
+    later = replace(REQUEST, end_datetime="2023-01-12")
     with pytest.raises(
         WriteError, match="up to 2023-01-05, not 2023-01-12; add the new ones with update=True"
     ):
@@ -225,54 +219,44 @@ def test_a_later_end_is_refused_without_update(tmp_path):
     assert raw(out).sizes["time"] == 12
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"variables": ("so",)}, r"variables: \['thetao'\] there, \['so'\] here"),
-        ({"minimum_latitude": 2.0}, "minimum_latitude: None there, 2.0 here"),
-        ({"start_datetime": "2023-01-02"}, "start_datetime"),
-        ({"dataset_version": "202501"}, "holds version 202406, not 202501"),
-        ({"dataset_id": "y"}, "dataset_id: 'x' there"),
-    ],
-)
-@pytest.mark.parametrize("complete", [True, False])
-def test_a_store_of_another_request_is_refused_and_left_alone(tmp_path, change, message, complete):
-    import dataclasses
+OTHERS = [
+    ({"variables": ("so",)}, r"variables: \['thetao'\] there, \['so'\] here"),
+    ({"minimum_latitude": 2.0}, "minimum_latitude: None there, 2.0 here"),
+    ({"start_datetime": "2023-01-02"}, "start_datetime"),
+    ({"dataset_version": "202501"}, "holds version 202406, not 202501"),
+    ({"dataset_id": "y"}, "dataset_id: 'x' there"),
+]
 
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_store_of_another_request_is_refused_and_left_alone(tmp_path, complete):
     out, service = tmp_path / "a.zarr", FakeService(a_model())
-    if not complete:
+    if complete:
+        fetched(service, out)
+    else:
         service.hooks = [failing(float("inf"), OSError("down"))]
         with pytest.raises(ReadError):
-            fetched(service, out, dataclasses.replace(REQUEST, timeout=0.05))
+            fetched(service, out, replace(REQUEST, timeout=0.05))
         service.hooks = []
-    else:
-        fetched(service, out)
-    with pytest.raises(WriteError, match=message):
-        fetched(service, out, dataclasses.replace(REQUEST, **change))
+    for change, message in OTHERS:
+        with pytest.raises(WriteError, match=message):
+            fetched(service, out, replace(REQUEST, **change))
     fetched(service, out)
     assert_same(out, service.data)
 
 
 def test_the_same_time_written_another_way_is_the_same_request(tmp_path):
-    import dataclasses
-
     out, service = tmp_path / "a.zarr", FakeService(a_model())
-    fetched(
-        service,
-        out,
-        dataclasses.replace(REQUEST, start_datetime="2023-01-02", end_datetime="2023-01-05"),
-    )
+    fetched(service, out, replace(REQUEST, start_datetime="2023-01-02", end_datetime="2023-01-05"))
     for first, last in (
         ("2023-01-02T00:00:00", "2023-01-05T00:00"),
         ("2023-01-02T02:00+02:00", "2023-01-05 00:00Z"),
     ):
-        fetched(service, out, dataclasses.replace(REQUEST, start_datetime=first, end_datetime=last))
+        fetched(service, out, replace(REQUEST, start_datetime=first, end_datetime=last))
     assert len(service.opened) == 1
     with pytest.raises(WriteError, match="start_datetime"):
         fetched(
-            service,
-            out,
-            dataclasses.replace(REQUEST, start_datetime="2023-01-02T01:00", end_datetime=last),
+            service, out, replace(REQUEST, start_datetime="2023-01-02T01:00", end_datetime=last)
         )
 
 
@@ -401,19 +385,15 @@ def test_no_room_is_told_before_and_in_the_middle(tmp_path, monkeypatch):
     ],
 )
 def test_nothing_in_the_box_or_the_period(tmp_path, change, message):
-    import dataclasses
-
     service = FakeService(a_model())
 
     def nearest(
         request: CopernicusRequest,
     ) -> xr.Dataset:  # as the client does where nothing lies inside
-        return service(
-            dataclasses.replace(REQUEST, end_datetime="2023-01-03", start_datetime="2023-01-03")
-        )
+        return service(replace(REQUEST, end_datetime="2023-01-03", start_datetime="2023-01-03"))
 
     with pytest.raises(OptionError, match=message):
-        download(dataclasses.replace(REQUEST, **change), tmp_path / "a.zarr", opener=nearest)
+        download(replace(REQUEST, **change), tmp_path / "a.zarr", opener=nearest)
     assert not list(tmp_path.iterdir())
 
 
@@ -474,38 +454,32 @@ def test_a_call_that_hangs_is_left_to_itself():
     assert time.monotonic() - started < 1
 
 
-SLOW = """
-    import sys
-    sys.path.insert(0, {folder!r})
-    from pathlib import Path
-    from fake_service import FakeService, a_model, slow
-    from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
-    target = Target(chunks=dict(time=2, latitude=3, longitude=8), window_bytes=2 * 6 * 8 * 4)
-    service = FakeService(a_model(40), hooks=[slow(0.1)])
-    service.hooks.append(lambda name, key, values: print("ready", flush=True) or values)
-    download(CopernicusRequest(dataset_id="x", variables=("thetao",)), {out!r},
-             target=target, opener=service)
-    print(len(service.reads))
-"""
+def slow_download(out: Path, ready: Event) -> None:
+    """A download of twenty windows, each of which takes a tenth of a second."""
+
+    def told(name, key, values):
+        ready.set()
+        return values
+
+    service = FakeService(a_model(40), hooks=[slow(0.1), told])
+    fetched(service, out, target=replace(TARGET, window_bytes=MAPS // 2))
 
 
-def test_killed_at_random_moments_the_result_is_the_same(tmp_path):
-    out = tmp_path / "a.zarr"
-    script = textwrap.dedent(SLOW.format(folder=str(SUPPORT), out=str(out)))
-    rng, kills = random.Random(0), 0
+def test_killed_at_random_moments_the_result_is_the_same(tmp_path, quick_workers):
+    out, rng = tmp_path / "a.zarr", random.Random(0)
+    context = multiprocessing.get_context("forkserver")
     for _ in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        ready = context.Event()
+        process = context.Process(target=slow_download, args=(out, ready))
+        process.start()
+        assert ready.wait(60)
         time.sleep(rng.uniform(0.0, 0.4))
-        kills += process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert kills == 2 and 0 < int(done.stdout.split()[-1]) < 20
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    service = FakeService(a_model(40))
+    fetched(service, out, target=replace(TARGET, window_bytes=MAPS // 2))
+    assert 0 < len(service.reads) < 20
     assert_same(out, a_model(40))
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"] and not list(out.rglob("*.partial"))
 

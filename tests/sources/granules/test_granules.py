@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import os
 import tempfile
@@ -133,27 +132,26 @@ def put(folder: Path, *days: int, **how: Any) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Seven days without the third and fourth."""
-    put(tmp_path / "l3" / "late", 5, 6)
-    return put(tmp_path / "l3", 4, 0, 1)
+    """Five days without the third and fourth."""
+    put(tmp_path / "l3" / "late", 4)
+    return put(tmp_path / "l3", 1, 0)
 
 
 def stored(path: Path) -> xr.Dataset:
     return xr.open_dataset(path, engine="zarr", decode_cf=False, consolidated=False)
 
 
-@pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize("together", [1.0, 64e6])
+@pytest.mark.parametrize(("zarr_format", "together"), [(2, 1.0), (3, 64e6)])
 def test_values_come_in_bit_for_bit_and_missing_days_are_empty(
     archive: Path, tmp_path: Path, zarr_format: int, together: float
 ) -> None:
     sizes = ChunkSizes(block_bytes=together)
     out = tmp_path / "a.zarr"
     with import_granules(archive, out, zarr_format=zarr_format, chunk_sizes=sizes) as ds:
-        days = np.arange("2022-06-01", "2022-06-08", dtype="M8[D]")
+        days = np.arange("2022-06-01", "2022-06-06", dtype="M8[D]")
         assert np.array_equal(ds["time"].values.astype("M8[D]"), days)
         assert ds["granule"].values.tolist() == [
-            name(k) if k not in (2, 3) else "" for k in range(7)
+            name(k) if k not in (2, 3) else "" for k in range(5)
         ]
         assert ds["sea_surface_temperature"].isel(time=[2, 3]).isnull().all()
         assert ds["wind_speed"].isel(time=[2, 3]).isnull().all()
@@ -162,7 +160,7 @@ def test_values_come_in_bit_for_bit_and_missing_days_are_empty(
     with stored(tmp_path / "a.zarr") as raw:
         assert raw["sea_surface_temperature"].dtype == SST
         assert raw["quality_level"].dtype == np.int8
-        for day in (0, 1, 4, 5, 6):
+        for day in (0, 1, 4):
             given_ = granule(day)
             for field in ("sea_surface_temperature", "quality_level", "l2p_flags", "wind_speed"):
                 assert np.array_equal(raw[field].isel(time=day).values, given_[field].values[0]), (
@@ -185,7 +183,7 @@ def test_attributes_flags_and_what_does_not_vary_are_carried(archive: Path, tmp_
         assert raw.attrs["source"] == "AVHRR"
         assert {"uuid", "start_time"}.isdisjoint(raw.attrs)
         assert raw.attrs["history"].startswith("made\n20")
-        assert raw.attrs["time_coverage_end"] == "2022-06-07T00:00:00Z"
+        assert raw.attrs["time_coverage_end"] == "2022-06-05T00:00:00Z"
         # all 16 bits of the flags are in use: a missing day needs a wider type, and its masks with
         # it
         assert raw["l2p_flags"].dtype == np.int32
@@ -337,21 +335,23 @@ def test_an_earlier_store_is_kept_and_never_replaced(archive: Path, tmp_path: Pa
     ):
         import_granules(archive, out, quality_level=4)
     put(archive, 2)
-    with pytest.raises(WriteError, match="granules: 5 there, 6 here"):
+    with pytest.raises(WriteError, match="granules: 3 there, 4 here"):
         import_granules(archive, out)
     assert (out / "zarr.json").stat().st_ino == made
 
 
 def test_a_truncated_granule_is_named_and_nothing_is_written(archive: Path, tmp_path: Path) -> None:
     import_granules(archive, tmp_path / "a.zarr").close()
-    broken, kinds = archive / "late" / name(5), ("NETCDF4", "NETCDF3_CLASSIC")
-    for kind, fraction in itertools.product(kinds, (0.0, 0.05, 0.6, 0.999)):
-        granule(5).to_netcdf(broken, format=kind)
-        broken.write_bytes(broken.read_bytes()[: int(fraction * broken.stat().st_size)])
-        with pytest.raises(ReadError, match=name(5)):
-            import_granules(archive, tmp_path / "a.zarr")
+    broken = archive / "late" / name(4)
+    for kind in ("NETCDF4", "NETCDF3_CLASSIC"):
+        granule(4).to_netcdf(broken, format=kind)
+        whole = broken.read_bytes()
+        for fraction in (0.0, 0.05, 0.6, 0.999):
+            broken.write_bytes(whole[: int(fraction * len(whole))])
+            with pytest.raises(ReadError, match=name(4)):
+                import_granules(archive, tmp_path / "a.zarr")
     with io.open(tmp_path / "a.zarr") as earlier:
-        assert earlier.sizes["time"] == 7
+        assert earlier.sizes["time"] == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "l3"]
 
 
@@ -433,12 +433,12 @@ def test_unsigned_bytes_curvilinear_grids_and_files_of_several_days(tmp_path: Pa
 
 def test_large_images_are_tiled_and_blocks_bounded(tmp_path: Path) -> None:
     sizes = ChunkSizes(large_image=50.0, tile=4, block_bytes=2 * 30 * 9.0)
-    files = put(tmp_path / "l3", 0, 1, 2, 3, 4)
+    files = put(tmp_path / "l3", 0, 1, 2)
     with import_granules(files, tmp_path / "a.zarr", chunk_sizes=sizes) as ds:
         assert ds["sea_surface_temperature"].encoding["chunks"] == (2, 4, 4)
     with stored(tmp_path / "a.zarr") as raw:
         assert np.array_equal(
-            raw["sea_surface_temperature"].values, np.concatenate([packed(k) for k in range(5)])
+            raw["sea_surface_temperature"].values, np.concatenate([packed(k) for k in range(3)])
         )
 
 
@@ -533,8 +533,8 @@ def test_a_real_series_cut_into_days_comes_back(
     shared_data: Path, tmp_path: Path, file: str
 ) -> None:
     with xr.open_dataset(shared_data / "real" / file, decode_cf=False) as raw:
-        days = [raw.isel(time=[k]).load() for k in range(min(raw.sizes["time"], 12))]
-    left_out = {2, 3, 7}
+        days = [raw.isel(time=[k]).load() for k in range(min(raw.sizes["time"], 7))]
+    left_out = {2, 3, 5}
     for k, day in enumerate(days):
         if k not in left_out:
             day.to_netcdf(tmp_path / f"{len(days) - k:03d}.nc")  # names in reverse order of time
@@ -545,7 +545,7 @@ def test_a_real_series_cut_into_days_comes_back(
             ds["time"].values,
             [
                 t
-                for k, t in enumerate(truth["time"].values[:12])
+                for k, t in enumerate(truth["time"].values[:7])
                 if k not in left_out and k < len(days)
             ],
         )
@@ -576,7 +576,7 @@ def test_the_command(archive: Path, tmp_path: Path) -> None:
     )
     said = list(run_import_granules(args))
     assert (
-        said[0] == "5 granules -> 7 steps from 2022-06-01T00:00:00Z to 2022-06-07T00:00:00Z, "
+        said[0] == "3 granules -> 5 steps from 2022-06-01T00:00:00Z to 2022-06-05T00:00:00Z, "
         "2 of them empty"
     )
     assert said[1] == "fields: wind_speed"
@@ -589,7 +589,7 @@ def test_what_is_left_out_is_said(
     granule(0, hour=24 * 60).to_netcdf(archive / "far.nc")
     with caplog.at_level(logging.WARNING):
         import_granules(archive, tmp_path / "a.zarr").close()
-    assert "55 of 61 steps are empty" in caplog.text
+    assert "57 of 61 steps are empty" in caplog.text
 
 
 def test_granules_with_coded_dates_are_laid_on_the_days_that_they_name(tmp_path: Path) -> None:
@@ -609,23 +609,29 @@ def test_granules_of_months_of_no_year_are_refused(tmp_path: Path) -> None:
         import_granules(str(tmp_path / "*.nc"), tmp_path / "out.zarr").close()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "scale"), [("f4", None), ("f8", None), ("i2", 0.01), ("i4", 0.01), ("u2", 0.01)]
-)
-def test_what_was_never_written_is_missing(tmp_path: Path, dtype: str, scale: float | None) -> None:
+SCALES = {"f4": None, "f8": None, "i2": 0.01, "i4": 0.01, "u2": 0.01}
+"""Of the packing of a variable, by its type."""
+
+
+def test_what_was_never_written_is_missing(tmp_path: Path) -> None:
     """NetCDF holds its default fill value there, which a Zarr store would give as a number."""
-    for day in range(4):
+    for day in range(2):
         with netCDF4.Dataset(tmp_path / f"day{day}.nc", "w") as file:
             for dim, size in {"time": None, "lat": 5, "lon": 6}.items():
                 file.createDimension(dim, size)
                 axis = file.createVariable(dim, "f8", (dim,))
                 axis[:] = [day] if size is None else np.arange(size)
             file["time"].units = "days since 2020-01-01"
-            field = file.createVariable("sst", dtype, ("time", "lat", "lon"))
-            if scale is not None:
-                field.scale_factor = scale
-            field[0, :3] = 15.0 + day
-    out = import_granules(tmp_path, tmp_path / "out.zarr")
-    assert out.sst[:, 3:].isnull().all() and out.sst[:, 3:].size
-    seen = out.sst[:, :3].values
-    np.testing.assert_allclose(seen, np.arange(15.0, 19.0)[:, None, None] * np.ones(seen.shape))
+            for dtype, scale in SCALES.items():
+                field = file.createVariable(f"sst_{dtype}", dtype, ("time", "lat", "lon"))
+                if scale is not None:
+                    field.scale_factor = scale
+                field[0, :3] = 15.0 + day
+    with import_granules(tmp_path, tmp_path / "out.zarr") as out:
+        for dtype in SCALES:
+            field = out[f"sst_{dtype}"]
+            assert field[:, 3:].isnull().all() and field[:, 3:].size
+            seen = field[:, :3].values
+            np.testing.assert_allclose(
+                seen, np.array([15.0, 16.0])[:, None, None] * np.ones(seen.shape)
+            )

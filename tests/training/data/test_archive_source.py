@@ -21,7 +21,6 @@ from sstfill.fields.scaling import Scaling, SequenceScaling
 from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
-from sstfill.training.data import archive_source
 from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
 from sstfill.training.data.sample import Batches, Sample
 from sstfill.training.data.windows import USUAL_LIMITS, MemoryLimits, TrainingWindows
@@ -49,6 +48,7 @@ def paper(ds: xr.Dataset, clouds: Any = CLOUDS, **given: Any) -> PaperSource:
     scaling = Scaling.fit(ds.sst[:10])
     usual: dict[str, Any] = {
         "samples": 5,
+        "validated": 2,
         "needs_withheld": True,
         "adversarial": False,
         "seed": 0,
@@ -62,6 +62,7 @@ def guessed(ds: xr.Dataset, folder: Path, clouds: Any = CLOUDS, **given: Any) ->
     usual: dict[str, Any] = {
         "samples": 6,
         "clips": 2,
+        "validated": 1,
         "adversarial": False,
         "folder": folder,
         "seed": 0,
@@ -97,17 +98,11 @@ def cloudy() -> xr.Dataset:
     return archive().drop_vars("truth")
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sequence to validate on."""
-    monkeypatch.setattr(archive_source, "VALIDATED", 1)
-
-
 class TestPaperSource:
     def test_what_a_sequence_holds(self, cloudy: xr.Dataset) -> None:
         source = paper(cloudy)
         samples = epoch(source) + list(source.validation())
-        assert len(samples) == 5 + archive_source.VALIDATED
+        assert len(samples) == 5 + 2
         assert valid(samples)
         for sample in samples:
             known = sample.observed | sample.withheld
@@ -154,7 +149,8 @@ class TestPaperSource:
         source = PaperSource(
             *parts(cloudy, shape=(1, 8, 8)),
             scaling,
-            5,
+            samples=5,
+            validated=2,
             needs_withheld=True,
             adversarial=True,
             seed=0,
@@ -278,12 +274,7 @@ class TestLarge:
         assert met == set(range(10))
 
     def test_clouds_of_guessed_sequences(
-        self,
-        few: None,
-        cloudy: xr.Dataset,
-        lazy: xr.Dataset,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, cloudy: xr.Dataset, lazy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         one, other = (
@@ -329,7 +320,7 @@ class TestTruth:
 
 class TestFirstGuessSource:
     def test_what_is_hidden_does_not_change_what_is_seen(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path
+        self, cloudy: xr.Dataset, tmp_path: Path
     ) -> None:
         """With the true first guesses: channels, guess, its error and the scaling by it are
         bit-identical.
@@ -352,16 +343,16 @@ class TestFirstGuessSource:
         asked = guess_cheaply(monkeypatch)
         source = guessed(cloudy, tmp_path)
         first = list(source.validation())
-        assert len(asked.seeds) == archive_source.VALIDATED + 2
+        assert len(asked.seeds) == 1 + 2
         assert same(first, list(source.validation()))
         assert same(epoch(source), epoch(source)) and not same(epoch(source), epoch(source, seed=1))
         assert valid(first + epoch(source))
         again = guessed(cloudy, tmp_path)
         assert same(first, list(again.validation())) and same(epoch(source), epoch(again))
-        assert len(asked.seeds) == archive_source.VALIDATED + 2
+        assert len(asked.seeds) == 1 + 2
         (tmp_path / "training" / "1.npz").unlink()
         assert same(epoch(source), epoch(again))
-        assert len(asked.seeds) == archive_source.VALIDATED + 3
+        assert len(asked.seeds) == 1 + 3
 
     def test_a_new_folder_gives_the_same_sequences(
         self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -375,7 +366,7 @@ class TestFirstGuessSource:
         assert not same(list(one.validation()), list(different.validation()))
 
     def test_an_epoch_turns_sequences_about(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         samples = epoch(guessed(cloudy, tmp_path, clips=1, samples=20))
@@ -384,7 +375,7 @@ class TestFirstGuessSource:
         assert len(counts) == 1
 
     def test_masks_for_discriminators(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         assert all(sample.second_mask.all() for sample in epoch(guessed(cloudy, tmp_path)))
@@ -393,7 +384,7 @@ class TestFirstGuessSource:
         assert len({sample.second_mask.numpy().tobytes() for sample in samples}) == len(samples)
 
     def test_traits_are_those_of_the_training(
-        self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
         source = guessed(cloudy, tmp_path, clips=3)
@@ -414,9 +405,7 @@ class TestFirstGuessSource:
         ):
             list(guessed(cloudy, tmp_path, Clear()).validation())
 
-    def test_with_the_truth(
-        self, few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_with_the_truth(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         guess_cheaply(monkeypatch)
         source = guessed(archive(), tmp_path, adversarial=True)
         assert valid(list(source.validation()))
