@@ -318,7 +318,7 @@ class _Field:
         if isinstance(method, Auto):
             # Its trials are on withheld clouds, which give the score as well.
             field, plan = self._planned(method, ds, seen)
-            scores, shown = dict(plan.scores), field.shown(seen)
+            scores, shown = plan.scores, field.shown(seen)
             estimator: Any = plan
         else:
             if self.skewed:

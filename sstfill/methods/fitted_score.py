@@ -50,10 +50,11 @@ def fitted_and_scored(
     score = _score(
         fitted.estimate, holdout.windows, holdout.resemblance, name, FRACTION, archive.seed
     )
-    if not holdout.little:
-        # The fit without the withheld pixels has served its purpose.
-        shutil.rmtree(folder)
-        fitted = fit(method, archive, folder)
+    if holdout.little:
+        return fitted, score
+    # The fit without the withheld pixels has served its purpose.
+    shutil.rmtree(folder)
+    fitted = fit(method, archive, folder)
     return fitted, score.at_level(*_stated(fitted, holdout.gaps))
 
 
