@@ -138,7 +138,7 @@ def test_robust_scale_leaves_out_the_extremes() -> None:
     ds = made(land=False)
     ds["sst"][2, 4, 4] = 999.0
     robust, full = (
-        plot.maps(ds, time=2, robust=robust).axes[0].collections[0].get_clim()
+        plot.maps(ds, time=2, layers=("filled",), robust=robust).axes[0].collections[0].get_clim()
         for robust in (True, False)
     )
     assert robust[1] < 300 and full[1] == 999.0
@@ -147,7 +147,7 @@ def test_robust_scale_leaves_out_the_extremes() -> None:
 def test_default_date_is_the_half_filled_one() -> None:
     ds = made(land=False)
     assert half_filled(ds.sst_source) == 2
-    assert "2017-03-11" in plot.maps(ds).get_suptitle()
+    assert "2017-03-11" in plot.maps(ds, layers=("filled", "source")).get_suptitle()
 
 
 def test_lazy_input_is_drawn() -> None:
@@ -194,7 +194,7 @@ def test_curvilinear_across_the_date_line() -> None:
 def test_curvilinear_with_empty_positions() -> None:
     ds = curvilinear(made())
     ds["lat"][0, 0], ds["lon"][0, 0] = np.nan, np.nan
-    paint(plot.maps(ds, time=2))
+    paint(plot.maps(ds, time=2, layers=("filled",)))
 
 
 @pytest.mark.parametrize("number", [0.0, -1.0, -999.0, 9.969209968386869e36])
@@ -205,7 +205,7 @@ def test_cells_of_the_sea_are_not_drawn_out_to_placeholders_on_land(number: floa
     where = canvas(view(ds).field)
     assert whole.y.min() - 1 < where.y.min() and where.y.max() < whole.y.max() + 1
     assert np.ptp(where.x) < np.ptp(whole.x) + 1
-    paint(plot.maps(ds, time=2))
+    paint(plot.maps(ds, time=2, layers=("filled",)))
 
 
 def test_corners_are_half_a_cell_from_the_centres() -> None:
@@ -222,11 +222,8 @@ def test_without_positions_the_axes_are_plain() -> None:
 
 
 def test_coast_runs_between_sea_and_land() -> None:
-    coasts = [
-        part
-        for part in plot.maps(made(), time=2).axes[0].collections
-        if isinstance(part, LineCollection)
-    ]
+    drawn = plot.maps(made(), time=2, layers=("filled",)).axes[0].collections
+    coasts = [part for part in drawn if isinstance(part, LineCollection)]
     lines = coasts[0].get_segments()
     assert len(lines) == 6  # a corner of 3 x 3 cells
     assert {point[0] for line in lines for point in line} <= {-5.125, -4.875, -4.625, -4.375}
@@ -236,7 +233,7 @@ def test_global_grid_is_drawn_in_one_piece() -> None:
     lon = np.arange(0.5, 360, 10)
     ds = made(land=False).isel(lon=[0] * lon.size).assign_coords(lon=lon)
     assert canvas(view(ds).field).centre != 0
-    paint(plot.maps(ds, time=2))
+    paint(plot.maps(ds, time=2, layers=("filled",)))
 
 
 def test_draws_into_given_axes() -> None:
@@ -332,8 +329,9 @@ def test_a_film_has_a_frame_for_each_date(tmp_path: Path) -> None:
         first = np.asarray(image.convert("RGB"))
         image.seek(1)
         assert (first != np.asarray(image.convert("RGB"))).any()
-    assert film.save(path) == path and list(tmp_path.iterdir()) == [path]  # it is known as ours
-    assert film._repr_html_().startswith('<img src="data:image/gif;base64,')
+    short = plot.animation(made(land=False), times=[0, 1], layers=("filled",))
+    assert short.save(path) == path and list(tmp_path.iterdir()) == [path]  # it is known as ours
+    assert short._repr_html_().startswith('<img src="data:image/gif;base64,')
 
 
 def test_all_dates_of_a_film_share_a_scale() -> None:
@@ -592,7 +590,7 @@ def test_scorecard_refuses_something_else() -> None:
 
 
 def test_save_writes_whole_pictures(tmp_path: Path) -> None:
-    figure = plot.maps(made(), time=2)
+    figure = plot.maps(made(), time=2, layers=("filled",))
     assert plot.save(figure, tmp_path / "map.png").read_bytes().endswith(b"IEND\xaeB`\x82")
     assert (plot.save(figure, str(tmp_path / "map.PDF"))).read_bytes().startswith(b"%PDF")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.PDF", "map.png"]
@@ -601,7 +599,7 @@ def test_save_writes_whole_pictures(tmp_path: Path) -> None:
 def test_save_leaves_an_earlier_picture_when_drawing_fails(tmp_path: Path) -> None:
     target = tmp_path / "map.png"
     target.write_text("earlier")
-    figure = plot.maps(made(), time=2)
+    figure = plot.maps(made(), time=2, layers=("filled",))
     figure.axes[0].add_artist(Unpaintable())
     with pytest.raises(RuntimeError, match="cannot be painted"):
         plot.save(figure, target)

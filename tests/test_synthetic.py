@@ -22,7 +22,7 @@ from sstfill.synthetic import spectrum
 from sstfill.synthetic.sqg import Turbulence
 from sstfill.synthetic.temperature import _flow
 
-SMALL = settings(max_examples=20, deadline=None)
+SMALL = settings(max_examples=15, deadline=None)
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 33), st.integers(1, 33))
 
 
@@ -155,7 +155,8 @@ def test_noise_is_added_to_the_same_ocean() -> None:
 
 
 def test_means_swing_by_as_much_as_is_asked_for_and_nothing_else_changes() -> None:
-    steady, unsteady = (synthetic.sst(shape=(400, 6, 6), swing=s) for s in (0.0, 0.3))
+    # nearly still: currents, which cost most, have no part in it
+    steady, unsteady = (synthetic.sst(shape=(400, 6, 6), speed=1e-6, swing=s) for s in (0.0, 0.3))
     added = (unsteady - steady).values
     assert np.ptp(added, axis=(1, 2)).max() < 1e-5
     assert np.diff(added[:, 0, 0]).std() == pytest.approx(0.3, rel=0.1)
@@ -178,7 +179,7 @@ def test_tides_and_inertial_currents_carry_the_eddies_to_and_fro() -> None:
 
 
 def test_opposite_edges_are_unrelated() -> None:
-    fields = [synthetic.sst(shape=(1, 48, 48), seed=s, gradient=0).values[0] for s in range(16)]
+    fields = [synthetic.sst(shape=(1, 48, 48), seed=s, gradient=0).values[0] for s in range(8)]
     fields += [f.T for f in fields]
     across = correlation([f[:, 0] for f in fields], [f[:, -1] for f in fields])
     beside = correlation([f[:, 0] for f in fields], [f[:, 1] for f in fields])

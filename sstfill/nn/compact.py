@@ -92,14 +92,20 @@ class Compact(nn.Module):
         InputError
             If the shape or the dtype is wrong.
         """
-        return self.estimate_from(self.encode(channels), channels)
+        return self.estimate_from(self.encode(channels), channels.shape)
 
     def encode(self, channels: Tensor) -> list[Tensor]:
         """Return what the network makes of its input at each level, (b t) c y x, highest first."""
+        return self.encode_entered(self.enter_frames(channels), len(channels))
+
+    def enter_frames(self, channels: Tensor) -> Tensor:
+        """Return what `encode` begins with, (b t) c y x: channels are not needed beside it."""
         check_sequence(channels, self.channels)
-        b = len(channels)
         frames = channels.transpose(1, 2).flatten(0, 1)  # b c t y x -> (b t) c y x
-        h = by_frame(self._enter, frames)
+        return by_frame(self._enter, frames)
+
+    def encode_entered(self, h: Tensor, b: int) -> list[Tensor]:
+        """Return what `encode` does, from what `enter_frames` made of `b` sequences."""
         known = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             h = _through(stage, h, b)
@@ -108,12 +114,15 @@ class Compact(nn.Module):
         known.append(_through(self.bottom, h, b))
         return known
 
-    def estimate_from(self, known: list[Tensor], channels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `forward` does, from what `encode` made of the same channels."""
-        b, _, t, y, x = channels.shape
-        *kept, h = known
+    def estimate_from(self, known: list[Tensor], shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, from what `encode` made of channels b c t y x of this shape.
+
+        `known` is emptied, so that the memory of each level is free once it has been used.
+        """
+        b, _, t, y, x = shape
+        h = known.pop()
         for grow, stage in zip(self.grow, self.up, strict=True):
-            h = by_frame(partial(_refined, grow), kept.pop(), h)
+            h = by_frame(partial(_refined, grow), known.pop(), h)
             h = _through(stage, h, b)
         found = by_frame(self._leave, h)[..., :y, :x]  # (b t) 2c y x
         sequences = found.unflatten(0, (b, t)).transpose(1, 2)  # b 2c t y x

@@ -70,7 +70,8 @@ def complete_twice(network: Compact, sample: Sample) -> CompletedBatch:
     # The trunk stays as it is: its gradients would cost memory and change nothing.
     with torch.no_grad():
         known = network.encode(sample.channels)
-        estimate, log_scale = _corrected(sample, *network.estimate_from(known, sample.channels))
+        corrected = network.estimate_from(list(known), sample.channels.shape)
+        estimate, log_scale = _corrected(sample, *corrected)
         error = math.sqrt(2) * log_scale.exp()  # of a Laplace distribution
     first = estimate + error * network.draw_from(known, draw_noise(sample))
     second = estimate + error * network.draw_from(known, draw_noise(sample))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,17 @@ import small_archives as small
 from sstfill.archive import fill_archive
 
 FirstFill = Callable[[int, Path], tuple[Path, Path]]
+
+
+@pytest.fixture(scope="session")
+def _written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.put(small.ocean(), tmp_path_factory.mktemp("written") / "in.zarr")
+
+
+@pytest.fixture
+def archive(_written: Path, tmp_path: Path) -> Path:
+    """An archive of all days in the folder of a test."""
+    return Path(shutil.copytree(_written, tmp_path / "in.zarr"))
 
 
 @pytest.fixture(scope="session")

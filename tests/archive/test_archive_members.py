@@ -27,15 +27,32 @@ def _small(monkeypatch):
     monkeypatch.setitem(METHODS._classes, "drawing", drawing.Drawing)
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    return small.put(small.ocean(), tmp_path / "in.zarr")
+@pytest.fixture(scope="module")
+def _filled(_written, tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("members")
+    archive = Path(shutil.copytree(_written, home / "in.zarr"))
+    with pytest.MonkeyPatch.context() as patched:
+        small.small_units(patched)
+        patched.setitem(METHODS._classes, "drawing", drawing.Drawing)
+        fill_archive(archive, home / "out.zarr", METHOD, members=3)
+    return home
 
 
 @pytest.fixture
-def out(archive, tmp_path) -> Path:
-    fill_archive(archive, tmp_path / "out.zarr", METHOD, members=3)
-    return tmp_path / "out.zarr"
+def filled(_filled, tmp_path) -> tuple[Path, Path]:
+    return small.moved(_filled, tmp_path)
+
+
+@pytest.fixture
+def archive(filled) -> Path:
+    """The archive of `out`, or of a test that has none."""
+    return filled[0]
+
+
+@pytest.fixture
+def out(filled) -> Path:
+    """What the archive was filled to with three members."""
+    return filled[1]
 
 
 def test_the_store_holds_members_that_equal_the_observations(archive, out):

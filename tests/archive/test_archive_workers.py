@@ -80,12 +80,11 @@ def pids(client: Client) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_in_the_middle_changes_nothing(made, tmp_path, monkeypatch):
-    with (
-        cluster(n_workers=2, threads_per_worker=1, memory_limit=0) as found,
-        Client(found, set_as_default=False) as client,
-    ):
-        real, count = run.take, [0]
+def test_a_worker_that_is_killed_in_the_middle_changes_nothing(
+    made, tmp_path, processes, monkeypatch
+):
+    real, count = run.take, [0]
+    with Client(processes, set_as_default=False) as client:
 
         def take(task, staged):
             real(task, staged)
@@ -95,7 +94,10 @@ def test_a_worker_that_is_killed_in_the_middle_changes_nothing(made, tmp_path, m
 
         monkeypatch.setattr(run, "take", take)
         fill_archive(
-            made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
+            made / "in.zarr",
+            tmp_path / "out.zarr",
+            small.METHOD,
+            scheduler=processes.scheduler_address,
         )
     assert count[0] == small.UNITS
     assert small.difference(tmp_path / "out.zarr", made / "out.zarr") == ""
@@ -110,23 +112,20 @@ def _deadly(task, threads=0):
 
 @pytest.mark.slow
 def test_a_unit_that_ends_each_worker_is_one_line_and_the_others_are_kept(
-    made, tmp_path, monkeypatch
+    made, tmp_path, processes, monkeypatch
 ):
-    out = tmp_path / "out.zarr"
-    with cluster(n_workers=2, threads_per_worker=1, memory_limit=0) as found:
-        with monkeypatch.context() as m:
-            m.setattr(workers, "fill_unit", _deadly)
-            with pytest.raises(
-                errors.InputError,
-                match=r"workers ended 4 times with unit \d of sst, .*run the same command again",
-            ):
-                fill_archive(made / "in.zarr", out, small.METHOD, scheduler=found.scheduler_address)
-        assert not out.exists()
-        asked, real = [], run.take
-        monkeypatch.setattr(
-            run, "take", lambda task, staged: (asked.append(task.number), real(task, staged))
-        )
-        fill_archive(made / "in.zarr", out, small.METHOD, scheduler=found.scheduler_address)
+    out, where = tmp_path / "out.zarr", processes.scheduler_address
+    told = r"workers ended 4 times with unit \d of sst, .*run the same command again"
+    with monkeypatch.context() as m:
+        m.setattr(workers, "fill_unit", _deadly)
+        with pytest.raises(errors.InputError, match=told):
+            fill_archive(made / "in.zarr", out, small.METHOD, scheduler=where)
+    assert not out.exists()
+    asked, real = [], run.take
+    monkeypatch.setattr(
+        run, "take", lambda task, staged: (asked.append(task.number), real(task, staged))
+    )
+    fill_archive(made / "in.zarr", out, small.METHOD, scheduler=where)
     assert 4 in asked
     assert len(asked) < small.UNITS
     assert small.difference(out, made / "out.zarr") == ""

@@ -20,7 +20,10 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(companions, "CHUNK", 4 * small.Y * small.X)  # four images of bytes
 
 
-def surrounded(days: int = small.T) -> xr.Dataset:
+DAYS = 8
+
+
+def surrounded(days: int = DAYS) -> xr.Dataset:
     """An ocean with a projection, areas, bounds, names, a time of each row, flags and errors."""
     ds = small.ocean(days=days)
     numbers = np.arange(ds.sst.size).reshape(ds.sst.shape)
@@ -67,14 +70,14 @@ def test_companions_are_kept_and_updated(tmp_path, monkeypatch, how):
     small.sound(out, archive)
     chunks = sorted((out / "quality_flag" / "c").glob("*/0/0"))
     before = {path: path.stat().st_ino for path in chunks}
-    longer = surrounded(days=small.T + 2)
+    longer = surrounded(days=DAYS + 2)
     moving = [name for name in longer.variables if "time" in longer[name].dims]
-    last = longer[moving].isel(time=slice(small.T, None))
+    last = longer[moving].isel(time=slice(DAYS, None))
     small.append(last.drop_vars(["lat", "lon"]), archive)
     fill_archive(archive, out, update=True)
     check(out, longer)
     kept = [path for path, number in before.items() if path.stat().st_ino == number]
-    assert len(chunks) == small.T // 4 and kept == chunks
+    assert len(chunks) == DAYS // 4 and kept == chunks
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have a Zarr V3 specification")

@@ -31,8 +31,9 @@ def _small(monkeypatch):
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    return small.put(small.ocean(), tmp_path / "in.zarr")
+def filled(tmp_path: Path, first_fill) -> tuple[Path, Path]:
+    """An archive of all days, and its output."""
+    return first_fill(small.T, tmp_path)
 
 
 def model_folder(out: Path) -> Path:
@@ -50,9 +51,8 @@ def scaled(out: Path, change) -> Model:
     return Model.load(folder)
 
 
-def test_a_fill_states_its_scale_and_the_model_keeps_it(archive, tmp_path):
-    out = tmp_path / "out.zarr"
-    fill_archive(archive, out, small.METHOD)
+def test_a_fill_states_its_scale_and_the_model_keeps_it(filled):
+    _, out = filled
     model = Model.load(model_folder(out))
     with xr.open_zarr(out, chunks=None) as held:
         score = json.loads(held["sst"].attrs["sstfill_score"])
@@ -96,9 +96,8 @@ def test_units_of_another_size_give_the_same_errors(archive, tmp_path, monkeypat
     np.testing.assert_allclose(one.sst_error.values[gap], (stated * factor)[gap], rtol=5e-3)
 
 
-def test_recent_scores_are_relative_to_what_is_stored(archive, tmp_path):
-    out = tmp_path / "out.zarr"
-    fill_archive(archive, out, small.METHOD)
+def test_recent_scores_are_relative_to_what_is_stored(filled):
+    archive, out = filled
     source = ArchiveSource(path=str(archive))
     before = recent_score(out, source, 0)["sst"]["sigma_scale"]
 
@@ -120,9 +119,8 @@ def test_recent_scores_are_relative_to_what_is_stored(archive, tmp_path):
         {"near": [1, 1]},
     ],
 )
-def test_an_altered_scale_is_refused(archive, tmp_path, scale):
-    out = tmp_path / "out.zarr"
-    fill_archive(archive, out, small.METHOD)
+def test_an_altered_scale_is_refused(filled, scale):
+    _, out = filled
     two = {"distance_km": [1.0, 5.0], "lag_days": [1.0, 3.0], "factor": [[1.0, 2.0], [3.0, 4.0]]}
     good = two | {"near": [3, 2, 2]}
     found = scaled(out, lambda written: written.update(scale=good)).scale
@@ -131,9 +129,8 @@ def test_an_altered_scale_is_refused(archive, tmp_path, scale):
         scaled(out, lambda written: written.update(scale=good | scale))
 
 
-def test_a_model_of_before_has_one_factor(archive, tmp_path):
-    out = tmp_path / "out.zarr"
-    fill_archive(archive, out, small.METHOD)
+def test_a_model_of_before_has_one_factor(filled):
+    _, out = filled
     model = scaled(out, lambda written: written.pop("scale") and written.update(sigma_scale=3.0))
     assert model.scale.is_single and model.scale.factor[0, 0] == pytest.approx(3.0)
     assert model.halo == model.fitted.halo

@@ -18,6 +18,8 @@ from sstfill.plot import scorecard
 
 TRUTH, RIGHT, HIDDEN = ensemble()
 CLOUDED = TRUTH.where(HIDDEN == 0)
+FEW = 6
+"""Images that will do where the numbers are of no matter."""
 
 
 @pytest.fixture(scope="module")
@@ -72,23 +74,27 @@ def test_wrong_members_are_told(card):
 
 
 def test_no_spectrum_where_the_truth_has_gaps():
-    truth = TRUTH.copy()
+    truth, hidden = TRUTH[:FEW].copy(), HIDDEN[:FEW]
     truth[:, 0, 0] = np.nan
-    found = score_against(truth, {"a": RIGHT}, HIDDEN, obs=truth.where(HIDDEN == 0)).data
+    right = RIGHT.isel(time=slice(FEW))
+    found = score_against(truth, {"a": right}, hidden, obs=truth.where(hidden == 0)).data
     assert "power_ratio_mean" not in found
     assert found.attrs["spectrum"] == f"not known: the truth lacks {truth.sizes['time']} pixels"
     assert found["patch_coverage"].notnull().any()
 
 
 def test_without_members_a_scorecard_is_as_it_was():
-    found = score_against(TRUTH, {"a": RIGHT.drop_vars("members")}, HIDDEN, obs=CLOUDED).data
+    plain = RIGHT.drop_vars("members").isel(time=slice(FEW))
+    found = score_against(TRUTH[:FEW], {"a": plain}, HIDDEN[:FEW], obs=CLOUDED[:FEW]).data
     assert not {"rank", "patch", "wavelength"} & set(found.dims)
 
 
 def test_members_by_the_name_of_the_field():
-    filled = RIGHT.rename(mean="sst", error="sst_error", members="sst_members")
+    right = RIGHT.isel(time=slice(FEW))
+    filled = right.rename(mean="sst", error="sst_error", members="sst_members")
     found, expected = (
-        score_against(TRUTH, {"a": one}, HIDDEN, obs=CLOUDED) for one in (filled, RIGHT)
+        score_against(TRUTH[:FEW], {"a": one}, HIDDEN[:FEW], obs=CLOUDED[:FEW])
+        for one in (filled, right)
     )
     assert found.data.identical(expected.data)
 
@@ -132,7 +138,7 @@ class Random(Steady):
 
 
 def test_score_draws_of_each_method_that_can():
-    obs = CLOUDED.copy()
+    obs = CLOUDED[:12].copy()
     found = score(obs, [Steady(), Random()], members=6, repeats=2, calibrate=False)
     drawn = found.data["crps_members"]
     assert drawn.sel({"method": "steady"}).isnull() and drawn.sel({"method": "random"}).notnull()

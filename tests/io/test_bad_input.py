@@ -6,16 +6,19 @@ untouched.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from light import light
 
 import sstfill
 from sstfill import io as sio
@@ -61,6 +64,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sio.write(series(), folder / f"in{suffix}")
         sio.write(series().isel(time=slice(3)), folder / "out" / f"filled{suffix}")
     return folder
+
+
+def in_turn(cases: Iterable[Any]) -> Any:
+    """Try a case with a NetCDF file, the next with a Zarr store: `files` of a test."""
+    pairs = list(zip(cases, itertools.cycle(SUFFIXES)))
+    return pytest.mark.parametrize(("case", "files"), pairs, indirect=["files"])
 
 
 @pytest.fixture(params=SUFFIXES)
@@ -146,7 +155,7 @@ SPOILT: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", SPOILT)
+@in_turn(SPOILT)
 def test_data_that_cannot_be_filled(case, files):
     spoil, message = SPOILT[case]
     source, output = files
@@ -195,9 +204,9 @@ def test_one_time_step(name):
         with pytest.raises(
             InputError, match=r"needs at least .* time steps, the data have 1; give a longer series"
         ):
-            fill(ds, name)
+            fill(ds, light(name))
     else:
-        assert fill(ds, name)["sst"].where(ds.sea == 1).notnull().any()
+        assert fill(ds, light(name))["sst"].where(ds.sea == 1).notnull().any()
 
 
 def test_one_time_step_is_interpolated_where_no_method_is_named():
@@ -229,8 +238,7 @@ def test_a_field_called_as_its_coordinate():
 # --- options that do not exist
 
 
-@pytest.mark.parametrize(
-    ("method", "options", "message"),
+@in_turn(
     [
         ("dinof", {}, "no method 'dinof'; did you mean 'dineof'"),
         (
@@ -245,9 +253,10 @@ def test_a_field_called_as_its_coordinate():
         ("interpolate", {"variables": []}, "names nothing to fill"),
         ("interpolate", {"seed": -1}, "seed=-1 is not a seed; give a whole number, 0 or more"),
         ("interpolate", {"seed": 1.5}, "seed=1.5 is not a seed"),
-    ],
+    ]
 )
-def test_unknown_methods_and_options(method, options, message, files):
+def test_unknown_methods_and_options(case, files):
+    method, options, message = case
     with pytest.raises(OptionError, match=message) as raised:
         run(*files, method, **options)
     one_line(raised.value)
@@ -334,8 +343,8 @@ def test_output_equal_to_input(files):
     assert snapshot(source.parent) == before
 
 
-@pytest.mark.parametrize("error", [errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT])
-def test_no_permission_and_full_disk(error, files, monkeypatch):
+@in_turn([errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_no_permission_and_full_disk(case, files, monkeypatch):
     """The disk refuses halfway: the new file is being written when the operating system says no."""
     source, output = files
     written = []
@@ -343,12 +352,12 @@ def test_no_permission_and_full_disk(error, files, monkeypatch):
     def refuse(ds: xr.Dataset, path: Path, *_: object, **__: object) -> None:
         (path.mkdir() or path / "part" if path.suffix == ".zarr" else path).write_bytes(b"half")
         written.append(path)
-        raise OSError(error, os.strerror(error), str(path))
+        raise OSError(case, os.strerror(case), str(path))
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf", refuse)
     monkeypatch.setattr(xr.Dataset, "to_zarr", refuse)
     with pytest.raises(
-        WriteError, match=rf"{os.strerror(error)}.*choose another folder or make room"
+        WriteError, match=rf"{os.strerror(case)}.*choose another folder or make room"
     ) as raised:
         run(source, output)
     assert str(output) in one_line(raised.value)

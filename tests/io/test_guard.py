@@ -10,11 +10,11 @@ import os
 import shutil
 import socket
 import struct
-import subprocess
-import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from forked import forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -55,18 +56,37 @@ def dataset() -> xr.Dataset:
 
 def store(folder: Path, zarr_format: int = 2, *, consolidated: bool = False) -> Path:
     path = folder / f"v{zarr_format}.zarr"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset().to_zarr(path, zarr_format=zarr_format, consolidated=consolidated)
+    for name, content in stored_files(zarr_format, consolidated).items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
     return path
+
+
+@cache
+def stored_files(zarr_format: int, consolidated: bool) -> dict[str, bytes]:
+    """The files of a store by name; most tests begin from the same few."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset().to_zarr(folder, mode="w", zarr_format=zarr_format, consolidated=consolidated)
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def netcdf(folder: Path, kind: str = "NETCDF4") -> Path:
-    path = (
-        folder / f"{kind.lower()}{next(NUMBERS)}.nc"
-    )  # a new name: what failed to open may be open still
-    dataset().to_netcdf(path, format=kind, engine="netcdf4")
+    # a new name: what failed to open may be open still
+    path = folder / f"{kind.lower()}{next(NUMBERS)}.nc"
+    path.write_bytes(netcdf_file(kind))
     return path
+
+
+@cache
+def netcdf_file(kind: str) -> bytes:
+    """A file of this format, as `stored_files`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nc"
+        dataset().to_netcdf(path, format=kind, engine="netcdf4")
+        return path.read_bytes()
 
 
 def change(file: Path, mend: Callable[[dict[str, Any]], None]) -> None:
@@ -453,8 +473,17 @@ def test_texts_where_numbers_belong(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC", 2, 3])
-@pytest.mark.parametrize("key", ["scale_factor", "add_offset"])
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, "abc", [1.0, 2.0]])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("scale_factor", 0.0),
+        ("scale_factor", np.nan),
+        ("scale_factor", "abc"),
+        ("add_offset", 0.0),
+        ("add_offset", np.inf),
+        ("add_offset", [1.0, 2.0]),
+    ],
+)
 def test_packings_that_mean_nothing(tmp_path, kind, key, value):
     ds = dataset()
     ds["sst"] = ds["sst"].fillna(0).astype("i2").assign_attrs({key: value})
@@ -636,12 +665,10 @@ def test_no_place_opens_a_store_or_file_by_itself():
     assert not found
 
 
-def test_h5py_is_loaded_for_hdf5_only(tmp_path):
-    path = store(tmp_path)
-    code = (
-        "import sys; from sstfill import io; io.open(sys.argv[1]); assert 'h5py' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+def test_h5py_is_loaded_for_hdf5_only(tmp_path, quick_workers):
+    code = f"import sys; from sstfill import io; io.open({str(store(tmp_path))!r})\n"
+    assert forked(exec, code + "assert 'h5py' not in sys.modules", {}) == 0
+    assert forked(exec, code + "assert 'zarr' not in sys.modules", {}) == 1
 
 
 # --- tampered metadata: a dataset or one line, whatever a field says

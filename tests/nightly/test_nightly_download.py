@@ -5,8 +5,10 @@ clocks go back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from small_archives import moved
 from standin import CATALOGUE, CHUNK, Published, StandIn, Status, a_level3
 from standin.client import point_at
 
@@ -89,15 +92,39 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
+@contextlib.contextmanager
+def serving(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[StandIn]:
+    """Lay out the recipes of nights, and serve 20 days to them."""
+    (folder / "nightly.toml").write_text(NIGHTLY)
+    (folder / "med.toml").write_text(DOWNLOAD)
+    for name in ("map_of_newest", "score_chart"):
+        patch.setattr(f"sstfill.nightly.report.{name}", lambda *_: Picture())
+    with StandIn(published(20)) as standin:
+        point_at(standin, patch, folder)
+        yield standin
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    (tmp_path / "nightly.toml").write_text(NIGHTLY)
-    (tmp_path / "med.toml").write_text(DOWNLOAD)
-    for name in ("map_of_newest", "score_chart"):
-        monkeypatch.setattr(f"sstfill.nightly.report.{name}", lambda *_: Picture())
-    with StandIn(published(20)) as standin:
-        point_at(standin, monkeypatch, tmp_path)
+    with serving(monkeypatch, tmp_path) as standin:
         yield standin
+
+
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Night]:
+    """A folder where a night has filled 20 days, to be copied, and what that night returned."""
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch, serving(patch, folder):
+        return folder, Clock(patch).night(folder)
+
+
+@pytest.fixture
+def begun(server: StandIn, first_night: tuple[Path, Night], tmp_path: Path) -> StandIn:
+    """The service, and a folder where a first night has been."""
+    folder, _ = first_night
+    moved(folder, tmp_path, "med.zarr", "med_filled.zarr")
+    shutil.copytree(folder / "report", tmp_path / "report")
+    return server
 
 
 def times(folder: Path, name: str) -> list[str]:
@@ -113,8 +140,8 @@ def assert_sound(folder: Path, days: int) -> None:
 
 
 @pytest.mark.slow
-def test_nights_from_the_service_to_the_report(server, clock, tmp_path):
-    first = clock.night(tmp_path)
+def test_nights_from_the_service_to_the_report(begun, first_night, clock, tmp_path):
+    server, first = begun, first_night[1]
     assert (first.status, first.newest, first.outcome.new) == ("fine", "2024-01-20", 20)
     clock.now += timedelta(days=2)
     server.catalogue.publish(published(22, revised=18))
@@ -135,8 +162,8 @@ def test_nights_from_the_service_to_the_report(server, clock, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_service_is_down_and_comes_back(server, clock, tmp_path):
-    clock.night(tmp_path)
+def test_the_service_is_down_and_comes_back(begun, clock, tmp_path):
+    server = begun
     recipe = (tmp_path / "med.toml").read_text()
     (tmp_path / "med.toml").write_text(recipe.replace("timeout = 20", "timeout = 1"))
     server.catalogue.publish(published(21))
@@ -157,9 +184,9 @@ def test_the_service_is_down_and_comes_back(server, clock, tmp_path):
 
 @pytest.mark.slow
 def test_a_download_cut_in_the_middle_fills_nothing_and_goes_on(
-    server, clock, tmp_path, monkeypatch
+    begun, clock, tmp_path, monkeypatch
 ):
-    clock.night(tmp_path)
+    server = begun
     server.catalogue.publish(published(26))
     clock.now += timedelta(days=6)
     with monkeypatch.context() as patch:
@@ -179,9 +206,8 @@ def test_a_download_cut_in_the_middle_fills_nothing_and_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("revisit", ["", 'revisit = "5d"'])
-def test_a_clock_that_goes_back_takes_nothing_away(server, clock, tmp_path, revisit):
+def test_a_clock_that_goes_back_takes_nothing_away(begun, clock, tmp_path, revisit):
     (tmp_path / "med.toml").write_text(DOWNLOAD.replace('revisit = "5d"', revisit))
-    clock.night(tmp_path)
     before = times(tmp_path, "med.zarr")
     clock.now -= timedelta(days=12)
     night = clock.night(tmp_path)

@@ -18,9 +18,10 @@ both = pytest.mark.parametrize("kind", [FrameDiscriminator, SequenceDiscriminato
     ("kind", "parameters"), [(FrameDiscriminator, 2_160_385), (SequenceDiscriminator, 6_478_657)]
 )
 def test_parameters_are_as_many_as_the_authors(kind: Any, parameters: int) -> None:
-    assert (
-        sum(p.numel() for p in kind().parameters()) == parameters
-    )  # the paper's: 2.2 and 6.5 million
+    with torch.device("meta"):
+        network = kind()
+    # the paper's: 2.2 and 6.5 million
+    assert sum(p.numel() for p in network.parameters()) == parameters
 
 
 @both
@@ -118,8 +119,10 @@ def test_it_learns_to_tell_two_kinds_apart(kind: Any) -> None:
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
+        if losses[-1] < 1:
+            break
     assert losses[0] == pytest.approx(2, abs=0.01)  # where it cannot tell
-    assert min(losses) < 1
+    assert losses[-1] < 1
 
 
 @both

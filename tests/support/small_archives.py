@@ -96,15 +96,17 @@ def revised(ds: xr.Dataset, day: int, by: float = 0.5) -> xr.Dataset:
     return changed
 
 
-def moved(home: Path, folder: Path) -> tuple[Path, Path]:
+def moved(
+    home: Path, folder: Path, source: str = "in.zarr", filled: str = "out.zarr"
+) -> tuple[Path, Path]:
     """Copy the archive, its output and the job of a first fill, as if it had been done there."""
-    for part in ("in.zarr", "out.zarr", "out.zarr.job"):
+    for part in (source, filled, f"{filled}.job"):
         shutil.copytree(home / part, folder / part)
-    archive = folder / "in.zarr"
+    archive = folder / source
     stats = ArchiveSource(path=str(archive)).stats()
-    for path in (folder / "out.zarr.job/days").iterdir():
+    for path in (folder / f"{filled}.job/days").iterdir():
         dataclasses.replace(job.Days.load(path), stats=stats).save(path)
-    return archive, folder / "out.zarr"
+    return archive, folder / filled
 
 
 def loaded(path: Path) -> xr.Dataset:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -129,7 +129,9 @@ class BayesEof:
         """Fit the amplitudes (see `sstfill.methods.base.FitsOnce`)."""
         matrix, posterior = self.decompose(obs, sea)
         options = config.values(BayesEof, self)
-        return BayesEofOfKnownAmplitudes(**options, known=posterior, times=matrix.times)
+        return BayesEofOfKnownAmplitudes(
+            **options, known=posterior, times=matrix.times, centre=Centre.of(matrix, sea.size)
+        )
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
@@ -171,13 +173,7 @@ class BayesEof:
         self, obs: xr.DataArray, sea: xr.DataArray
     ) -> tuple[ObservationMatrix, Posterior]:
         """Estimate the amplitudes: the packed observations, and the posterior."""
-        matrix = pack(
-            obs,
-            sea,
-            normalise=self.normalise,
-            min_pixel_coverage=self.min_pixel_coverage,
-            min_image_coverage=self.min_image_coverage,
-        )
+        matrix = self._packed(obs, sea)
         n, m = matrix.values.shape
         if n < self.min_times:
             raise OptionError(
@@ -196,9 +192,42 @@ class BayesEof:
         with one_blas_thread():
             return matrix, run(X, observed, days, self._known_at(matrix.times))
 
+    def _packed(self, obs: xr.DataArray, sea: xr.DataArray) -> ObservationMatrix:
+        return pack(
+            obs,
+            sea,
+            normalise=self.normalise,
+            min_pixel_coverage=self.min_pixel_coverage,
+            min_image_coverage=self.min_image_coverage,
+        )
+
     def _known_at(self, times: NDArray[np.int64]) -> Posterior | None:
         """Amplitudes of these images to go on from; none are known."""
         return None
+
+
+class Centre(NamedTuple):
+    """What anomalies of a series are taken from and divided by, ``(variable,)`` each."""
+
+    offset: NDArray
+    scale: NDArray
+
+    @classmethod
+    def of(cls, matrix: ObservationMatrix, pixels: int) -> Centre:
+        """Return the centre of a matrix of images of so many pixels."""
+        variable, first = np.unique(matrix.pixels // pixels, return_index=True)
+        offset, scale = np.zeros(variable.max() + 1), np.ones(variable.max() + 1)
+        offset[variable], scale[variable] = matrix.offset[first], matrix.scale[first]
+        return cls(offset, scale)
+
+    def recentred(self, matrix: ObservationMatrix, pixels: int) -> ObservationMatrix:
+        """Take the anomalies of a part of the series from this centre; changed in place."""
+        variable = matrix.pixels // pixels
+        offset, scale = self.offset[variable], self.scale[variable]
+        # 0 stays in the gaps
+        matrix.values[:] *= matrix.scale / scale
+        matrix.values[:] += (matrix.offset - offset) / scale * matrix.observed
+        return replace(matrix, offset=offset, scale=scale)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -211,10 +240,17 @@ class BayesEofOfKnownAmplitudes(BayesEof):
         The amplitudes.
     times
         Index of each image that they are of.
+    centre
+        Of the anomalies that they were fitted to.
     """
 
     known: Posterior
     times: NDArray[np.int64]
+    centre: Centre
+
+    def unchanged(self) -> BayesEofOfFixedAmplitudes:
+        """Return EOFs whose amplitudes are these, whatever they fill: a window of the series."""
+        return BayesEofOfFixedAmplitudes(**vars(self))
 
     def error_correlation(self, obs: xr.DataArray, sea: xr.DataArray) -> ErrorCorrelation:
         """Correlate errors from a fit of its own: the known one has seen what is withheld here."""
@@ -224,6 +260,26 @@ class BayesEofOfKnownAmplitudes(BayesEof):
         if np.array_equal(times, self.times):
             return self.known
         return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BayesEofOfFixedAmplitudes(BayesEofOfKnownAmplitudes):
+    """Bayesian EOFs by the amplitudes of a whole series, for a window of it.
+
+    The patterns alone are fitted, as each pixel has its own.
+    """
+
+    def decompose(
+        self, obs: xr.DataArray, sea: xr.DataArray
+    ) -> tuple[ObservationMatrix, Posterior]:
+        """Return the packed observations, and the amplitudes that are known."""
+        matrix = self._packed(obs, sea)
+        if not np.array_equal(matrix.times, self.times):
+            raise OptionError(
+                f"min_image_coverage={self.min_image_coverage} leaves other images in a window "
+                "than in the series; lower it"
+            )
+        return self.centre.recentred(matrix, sea.size), self.known
 
 
 def _account(posterior: Posterior) -> dict[str, Any]:

@@ -110,9 +110,11 @@ class Correction:
         sigma = unit(named["oi_error"], scatter)
         members = [mean] * self.noise.members
         if gap[patch.within].any():
-            seen = channels(obs, sea, named, level, scatter, self.first_guesses.features)
             noise, shift = self.noise.aligned(patch.seen)
-            correction, log_ratio, deviations = self.networks.correct(seen, noise, shift)
+            # not named here, so that the network can free them
+            correction, log_ratio, deviations = self.networks.correct(
+                channels(obs, sea, named, level, scatter, self.first_guesses.features), noise, shift
+            )
             # The network states the scale of a Laplace distribution.
             ratio = np.exp(log_ratio) * np.sqrt(2)
             mean = np.where(gap, mean + sigma * correction, mean)

@@ -18,7 +18,7 @@ from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.deviations import about
-from sstfill.methods.eof.bayes_eof import BayesEof
+from sstfill.methods.eof.bayes_eof import BayesEof, BayesEofOfKnownAmplitudes
 from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import Networks, draws
 from sstfill.methods.gan.network_inputs import CHANNELS, FittedGuesses
@@ -39,6 +39,12 @@ FRACTION = 0.2
 """Fraction of the observed pixels that is withheld to blend the network with its first guesses, and
 to scale its error.
 """
+TRIAL = 1_200_000
+"""Values on which the blend is fitted, about; of a series of `TIMES` as many a window of all times.
+
+On m_20k_200, of four times as many, the RMSE of the fill is 0.190 so, and was 0.196 by all.
+"""
+TIMES = 2
 Estimates = dict[str, xr.Dataset]
 
 
@@ -61,7 +67,7 @@ class Gan:
     adapt
         Withhold clouds (a fifth of the observations). Where first guesses do better there than the
         network, blend them in by distance to data; scale the error to hold there, near data and
-        far from them. Doubles the time.
+        far from them. Doubles the time, but of a large series only a window is compared.
     device
         Where the network runs: "cpu", "cuda", or "auto": a GPU if there is one.
     seed
@@ -219,7 +225,10 @@ class Gan:
             log.info("the network is not blended with its first guesses: %s", reason)
             return None, None
         left = obs.where(~holdout.hidden)
-        fitted = None
+        trial = holdout
+        if holdout.size >= TIMES * TRIAL:
+            trial, _ = holdout.part(TRIAL)
+        fitted = of_trial = None
         if networks.corrects:
             # The covariance is that of the whole series, as in the fill: another would weigh the
             # interpolation by what it is not. That it has seen the withheld pixels, too, does no
@@ -228,9 +237,13 @@ class Gan:
             oi, eof = Oi(seed=self.seed).fitted_to(obs, sea), BayesEof(seed=self.seed)
             if obs.sizes["time"] >= eof.min_times:
                 eof = eof.fitted_to(left, sea)
-            fitted = FittedGuesses(oi, eof)
-        estimates = estimate_all(left, sea, networks, self.seed, fitted=fitted)
-        validation = _cross_validation(holdout, with_errors(estimates))
+            fitted = of_trial = FittedGuesses(oi, eof)
+            if trial is not holdout and isinstance(eof, BayesEofOfKnownAmplitudes):
+                # Amplitudes are those of the whole images, which a window would not tell as well.
+                of_trial = FittedGuesses(oi, eof.unchanged())
+        shown = trial.obs.where(~trial.hidden)
+        estimates = estimate_all(shown, trial.sea, networks, self.seed, fitted=of_trial)
+        validation = _cross_validation(trial, with_errors(estimates))
         blend = validation.decision(blending=True).blend
         log.info("%s", blend.why)
         return blend, fitted

@@ -103,12 +103,19 @@ class Networks:
         network = self.network()
         with torch.inference_mode():
             batch = self._to_batch(channels)
-            known = network.encode(batch)
-            mean, log = network.estimate_from(known, batch)
+            shape, entered = batch.shape, network.enter_frames(batch)
+            again = None
             if any(shift):
                 before = ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0))
-                known = network.encode(self._to_batch(np.pad(channels, before, mode="edge")))
-            drawn = [network.draw_from(known, self._to_batch(own)) for own in noise]
+                again = self._to_batch(np.pad(channels, before, mode="edge"))
+            # They take a hundred megabytes, which what follows has better use for.
+            del batch, channels
+            known = aligned = network.encode_entered(entered, 1)
+            if again is not None:
+                aligned = network.encode(again)
+            drawn = [network.draw_from(aligned, self._to_batch(own)) for own in noise]
+            del entered, again, aligned
+            mean, log = network.estimate_from(known, shape)
         correction, log_ratio = _to_array(mean), _to_array(log)
         self._check(correction, "errors of the first guess from it")
         self._check(log_ratio)

@@ -314,9 +314,11 @@ class FittedOi:
         shapes = np.array([rounded(tuple(y), tuple(x)) for y, x in self.cells.reshape(-1, 2, 2)])
         kinds, kind = np.unique(shapes.reshape(-1, 4), axis=0, return_inverse=True)
         of_target = kind.reshape(self.cells.shape[:2])
-        of_target = of_target[row // TILE, column // TILE]
-        # gaps of one tile of the solver follow each other, so that few are divided
-        by_tile = np.lexsort((column // self.side, row // self.side, targets[:, 1]))
+        # the square in which a tile of the solver begins serves all of its gaps
+        tile_row, tile_column = row // self.side, column // self.side
+        of_target = of_target[tile_row * self.side // TILE, tile_column * self.side // TILE]
+        # gaps of one tile follow each other, so that few are divided
+        by_tile = np.lexsort((tile_column, tile_row, targets[:, 1]))
         for k in np.unique(of_target):
             y_north, y_east, x_north, x_east = kinds[k].tolist()
             same = by_tile[of_target[by_tile] == k]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 import numpy as np
@@ -14,6 +15,11 @@ EXCERPT = (366, 160, 160)
 """Largest part of a series (time, y, x) that is used."""
 EXCERPT_OF_FEW = (FEW, 640, 640)
 """The same of a series of few images: there the fullest window has no gaps like those to fill."""
+VALUES = 2_000_000
+"""Most values of an excerpt of more images; what is withheld of them for a fit costs as many.
+
+On m_20k_200 (4.6 million values) the RMSE of the fill was 0.265 by them, 0.267 by all.
+"""
 
 
 def excerpt(
@@ -21,10 +27,11 @@ def excerpt(
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Load the part of a series to use: first the times, then the window, of most observations.
 
-    It is not larger than `largest`, by default `EXCERPT` or `EXCERPT_OF_FEW`.
+    It is not larger than `largest`, by default `EXCERPT`, as far as it holds at most `VALUES`, or
+    `EXCERPT_OF_FEW`.
     """
     if largest is None:
-        largest = EXCERPT if obs.sizes["time"] > FEW else EXCERPT_OF_FEW
+        largest = _affordable(obs) if obs.sizes["time"] > FEW else EXCERPT_OF_FEW
     longest = dict(zip(obs.dims[-3:], largest, strict=True))
     for dims in (("time",), sea.dims):
         size = {d: min(obs.sizes[d], longest[d]) for d in dims}
@@ -33,6 +40,16 @@ def excerpt(
             box = _fullest((obs.notnull() & sea).sum(others), size)
             obs, sea = obs.isel(box), sea.isel(box, missing_dims="ignore")
     return obs.compute(), sea
+
+
+def _affordable(obs: xr.DataArray) -> tuple[int, int, int]:
+    """Return the times, rows and columns of `VALUES` at most, a square if the series allows it."""
+    times, rows, columns = map(min, EXCERPT, obs.shape[-3:])
+    pixels = VALUES // (times * obs.sizes.get("variable", 1))
+    side = max(1, math.isqrt(pixels))
+    # where one side is shorter than that, the other may be longer
+    height, width = max(side, pixels // columns), max(side, pixels // rows)
+    return times, min(rows, height), min(columns, width)
 
 
 def _fullest(counts: xr.DataArray, size: dict[Hashable, int]) -> dict[Hashable, slice]:

@@ -183,7 +183,9 @@ class Sightings:
         places = np.ravel_multi_index((variables, rows, columns), left.shape[1:])
         # a date counts only where the pixel was observed on it
         shown = left.reshape(len(left), -1).take(places, axis=1)
-        return distance, apart.min(axis=0, where=shown, initial=np.inf).astype(np.float32)
+        # not by `where` of the minimum, which takes twice as long
+        lag = np.where(shown, apart, np.inf).min(axis=0)
+        return distance, lag.astype(np.float32)
 
     def gap_distances(self, rng: Rng) -> tuple[NDArray, NDArray]:
         """Return distance and lag of a random sample of the gaps."""

@@ -58,6 +58,21 @@ def test_a_sample_of_pixels_teaches_the_amplitudes(make_field, all_sea):
     assert whole <= sampled < 1.15 * whole
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_window_is_filled_by_the_amplitudes_of_the_series(make_field, all_sea, normalise):
+    obs, _ = model(make_field)
+    if normalise:
+        # another offset in a window, and another scatter of each variable
+        obs = xr.concat([obs, 4 * obs**2 + 200], "variable")
+    method = BayesEof(normalise=normalise).fitted_to(obs, all_sea(obs)).unchanged()
+    whole = method.reconstruct(obs, all_sea(obs))
+    window = {"lat": slice(2, 9), "lon": slice(5, 14)}
+    part = method.reconstruct(obs.isel(window), all_sea(obs).isel(window))
+    scatter = float(obs.std())
+    for name in ("mean", "error"):
+        np.testing.assert_allclose(part[name], whole[name].isel(window), atol=1e-3 * scatter)
+
+
 def test_irregular_times(make_field, all_sea):
     days = np.cumsum(np.random.default_rng(2).uniform(0.2, 4.0, N))
     obs, truth = model(make_field, days)

@@ -176,6 +176,17 @@ def test_excerpt_is_where_most_is_observed(lazy) -> None:
     assert part.time.values[0] == obs.time.values[7] and part.chunks is None
 
 
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [((20, 14, 14), (10, 10)), ((20, 40, 5), (20, 5)), ((20, 5, 40), (5, 20)), ((4, 9, 9), (9, 9))],
+)
+def test_excerpt_of_a_large_series_is_a_window(shape, window, monkeypatch) -> None:
+    monkeypatch.setattr(subsample, "VALUES", 2000)
+    obs = on_plane(np.ones(shape))
+    part, sea = subsample.excerpt(obs, xr.ones_like(obs[0], bool))
+    assert part.shape == (shape[0], *window) and sea.shape == window
+
+
 def test_excerpt_of_few_images_holds_their_gaps() -> None:
     values = np.ones((2, 200, 230))
     values[:, 40:, 60:] = np.nan

@@ -31,7 +31,8 @@ def network() -> Compact:
 def drawn(network: Compact, channels: Tensor, noise: Tensor) -> list[Tensor]:
     known = network.encode(channels)
     once = network.draw_from(known, noise)
-    return [*network.estimate_from(known, channels), once, network.draw_from(known, noise)]
+    estimate = network.estimate_from(list(known), channels.shape)
+    return [*estimate, once, network.draw_from(known, noise)]
 
 
 @given(

@@ -21,9 +21,9 @@ pytest.importorskip("copernicusmarine", reason="the Copernicus Marine client is 
 
 TILES = {"time": 2, "elevation": 1, "latitude": 3, "longitude": 4}
 LONG = TILES | {"time": 1024}
-MODEL = Published("model_PT1H-m", a_model(steps=16), time_chunked=TILES, geo_chunked=LONG)
+MODEL = Published("model_PT1H-m", a_model(steps=12), time_chunked=TILES, geo_chunked=LONG)
 CLOUDY = Published(
-    "cloudy_P1D-m", a_level3(steps=16), version="202311", time_chunked=TILES, geo_chunked=LONG
+    "cloudy_P1D-m", a_level3(steps=12), version="202311", time_chunked=TILES, geo_chunked=LONG
 )
 ALWAYS = math.inf
 
@@ -74,7 +74,7 @@ def elsewhere(server: StandIn) -> int:
 def test_land_is_looked_for_a_few_times_only(server, tmp_path, published, pixels, most):
     download(asked(published), tmp_path / "a.zarr", target=windows_of(pixels))
     assert_whole(tmp_path / "a.zarr", published)
-    # in the first of 8 windows, each with a corner of land
+    # in the first of 6 windows, each with a corner of land
     assert 0 < elsewhere(server) <= most
 
 
@@ -91,7 +91,7 @@ def test_a_place_of_nothing_but_land_is_known_too(server, tmp_path):
     ("published", "pixels"), [(MODEL, 4), (CLOUDY, 9)], ids=["model", "cloudy"]
 )
 def test_once_land_is_known_a_lost_chunk_is_still_found(server, tmp_path, published, pixels):
-    chunk = r"thetao/6\.1\.1\.1" if published is MODEL else r"sea_surface_temperature/6\.1\.1"
+    chunk = r"thetao/4\.1\.1\.1" if published is MODEL else r"sea_surface_temperature/4\.1\.1"
     server.faults.add(Status(404), rf"timeChunked\.zarr/{chunk}", times=ALWAYS)
     download(asked(published), tmp_path / "a.zarr", target=windows_of(pixels))
     assert_whole(tmp_path / "a.zarr", published)
@@ -99,7 +99,7 @@ def test_once_land_is_known_a_lost_chunk_is_still_found(server, tmp_path, publis
 
 
 def test_once_land_is_known_a_chunk_lost_everywhere_is_refused(server, tmp_path):
-    server.faults.add(Status(404), r"timeChunked\.zarr/thetao/6\.1\.1\.1", times=ALWAYS)
+    server.faults.add(Status(404), r"timeChunked\.zarr/thetao/4\.1\.1\.1", times=ALWAYS)
     server.faults.add(Status(404), r"geoChunked\.zarr/thetao/0\.1\.1\.1", times=ALWAYS)
     with pytest.raises(ReadError, match="lost"):
         download(asked(MODEL), tmp_path / "a.zarr", target=windows_of(4))
@@ -117,7 +117,7 @@ def test_what_the_store_has_had_is_not_taken_for_empty(server, tmp_path):
     request, target = asked(CLOUDY, revisit="4d"), windows_of(9)
     download(request, tmp_path / "a.zarr", target=target)
     server.faults.add(
-        Status(404), r"timeChunked\.zarr/sea_surface_temperature/7\.1\.1", times=ALWAYS
+        Status(404), r"timeChunked\.zarr/sea_surface_temperature/5\.1\.1", times=ALWAYS
     )
     server.faults.add(
         Status(404), r"geoChunked\.zarr/sea_surface_temperature/0\.1\.1", times=ALWAYS
@@ -132,19 +132,19 @@ def test_what_the_store_has_had_is_not_taken_for_empty(server, tmp_path):
 def test_an_update_that_revisits_fetches_those_days_and_no_others(server, tmp_path):
     request, target = asked(CLOUDY, revisit="4d"), windows_of(9)
     download(request, tmp_path / "a.zarr", target=target)
-    server.catalogue.publish(dataclasses.replace(CLOUDY, data=a_level3(steps=20, seed=5)))
+    server.catalogue.publish(dataclasses.replace(CLOUDY, data=a_level3(steps=16, seed=5)))
     server.seen.clear()
     download(request, tmp_path / "a.zarr", target=target, update=True)
     with xr.open_zarr(tmp_path / "a.zarr", chunks=None, consolidated=False) as got:
         held = got.sea_surface_temperature.values
     old, new = (
         p.expected().sea_surface_temperature.values
-        for p in (CLOUDY, dataclasses.replace(CLOUDY, data=a_level3(steps=20, seed=5)))
+        for p in (CLOUDY, dataclasses.replace(CLOUDY, data=a_level3(steps=16, seed=5)))
     )
-    np.testing.assert_array_equal(held, np.concatenate([old[:12], new[12:]]))
+    np.testing.assert_array_equal(held, np.concatenate([old[:8], new[8:]]))
     numbers = {
         int(path.split("/")[-1].split(".")[0])
         for path in server.chunks()
         if "/timeChunked.zarr/" in path
     }
-    assert numbers == {6, 7, 8, 9}
+    assert numbers == {4, 5, 6, 7}

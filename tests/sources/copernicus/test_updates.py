@@ -25,8 +25,10 @@ from sstfill.sources.copernicus.windows import DownloadWindows
 ANY = CopernicusRequest(dataset_id="x", timeout=0.5, pause=0.001)
 REQUEST = dataclasses.replace(ANY, variables=("thetao",))
 NIGHTLY = dataclasses.replace(REQUEST, revisit="5d")
-TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8}, window_bytes=2 * 3 * 8 * 4)
-"""One chunk of the store at a time."""
+HALVES = Target(chunks={"time": 2, "latitude": 3, "longitude": 8}, window_bytes=2 * 3 * 8 * 4)
+"""One chunk of the store at a time: half of the map at two times."""
+TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8}, window_bytes=4 * 6 * 8 * 4)
+"""Four times at once."""
 
 
 def fetched(
@@ -129,7 +131,7 @@ def test_recent_days_are_fetched_again_and_the_rest_is_left_alone(tmp_path):
 def test_days_that_are_as_they_were_are_not_written_again(tmp_path, monkeypatch):
     out, data = tmp_path / "a.zarr", a_model(20)
     service = FakeService(data)
-    fetched(service, out)
+    fetched(service, out, target=HALVES)
     changed = data.copy(deep=True)
     changed["thetao"][18, 0, 5, 5] += 1
     service.data = changed
@@ -137,7 +139,7 @@ def test_days_that_are_as_they_were_are_not_written_again(tmp_path, monkeypatch)
     monkeypatch.setattr(
         store, "write", lambda out, box, *rest: written.append(box) or write(out, box, *rest)
     )
-    fetched(service, out, NIGHTLY, update=True)
+    fetched(service, out, NIGHTLY, target=HALVES, update=True)
     assert written == [{"time": slice(18, 20), "latitude": slice(3, 6), "longitude": slice(0, 8)}]
     assert_same(out, changed)
 
@@ -155,12 +157,11 @@ def test_a_value_that_was_blanked_is_blank_and_flags_follow(tmp_path):
     assert_same(out, later)
 
 
-@pytest.mark.parametrize("error", [OSError("down"), KeyboardInterrupt()])
-@pytest.mark.parametrize("new", [20, 24])
+@pytest.mark.parametrize(("error", "new"), [(OSError("down"), 24), (KeyboardInterrupt(), 20)])
 def test_stopped_in_the_middle_readers_find_old_or_new_values_and_it_goes_on(tmp_path, error, new):
     out, old, later = tmp_path / "a.zarr", a_model(20), revised(a_model(new), 0)
     service = FakeService(old)
-    fetched(service, out)
+    fetched(service, out, target=HALVES)
     count = iter(range(1000))
     dead = failing(float("inf"), error)
     service.hooks = [
@@ -168,7 +169,7 @@ def test_stopped_in_the_middle_readers_find_old_or_new_values_and_it_goes_on(tmp
     ]
     service.data = later
     with pytest.raises((ReadError, KeyboardInterrupt), match="run the same command again"):
-        fetched(service, out, NIGHTLY, update=True)
+        fetched(service, out, NIGHTLY, target=HALVES, update=True)
     held, before, after = (
         v[:20] for v in (raw(out).thetao.values, old.thetao.values[:, 0], later.thetao.values[:, 0])
     )
@@ -176,7 +177,7 @@ def test_stopped_in_the_middle_readers_find_old_or_new_values_and_it_goes_on(tmp
     assert as_before[:15].all() and (as_before | as_after).all() and not as_before.all()
     assert raw(out).attrs["sstfill_state"] == "incomplete"
     service.hooks = []
-    fetched(service, out, NIGHTLY, update=True)
+    fetched(service, out, NIGHTLY, target=HALVES, update=True)
     assert_same(out, joined(old, later, 15))
 
 

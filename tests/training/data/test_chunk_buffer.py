@@ -130,7 +130,7 @@ class TestReading:
 class TestShuffled:
     def test_a_window_is_a_piece_of_its_block_of_time(self) -> None:
         ds = archive((40, 30, 30))
-        found = drawn(of(ds, slice(5, 35)), 150)
+        found = drawn(of(ds, slice(5, 35)), 60)
         dates = ds.time.values
         for window in found:
             assert window.obs.shape == (4, 8, 8) and isinstance(window.obs.data, np.ndarray)
@@ -146,11 +146,11 @@ class TestShuffled:
                 wet.mean() >= LEAST_SEA
                 and np.isfinite(window.obs.values[:, wet]).mean() >= LEAST_SEEN
             )
-        assert len(set(places(found, ds))) > 130
+        assert len(set(places(found, ds))) > 50
 
     def test_the_same_seed_draws_the_same_windows(self) -> None:
         ds = archive((40, 30, 30))
-        first, again, other = (places(drawn(of(ds), 60, seed), ds) for seed in (3, 3, 4))
+        first, again, other = (places(drawn(of(ds), 30, seed), ds) for seed in (3, 3, 4))
         assert first == again != other
 
     def test_places_are_as_likely_as_if_each_window_were_drawn_by_itself(self) -> None:
