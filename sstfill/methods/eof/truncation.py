@@ -34,10 +34,12 @@ Over-relaxation halves the iterations. The exact solver does without, as the ref
 """
 FEWER = 2
 SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
-LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
+LEAST_SAMPLE, MOST_SAMPLE = 1_000_000, 8_000_000
 """Bounds of the sample that modes are counted on.
 
-It has at least 5000 pixels, 25 pixels per image and two million values, at most eight million.
+It has at least 5000 pixels, 25 pixels per image and a million values, at most eight million. On
+m_20k_200 two million led to as many modes and the same filter, and to an RMSE 0.5 % less, in
+almost twice the time.
 """
 COARSER = 4
 """The first search on a sample starts from one on every so many of its pixels."""
