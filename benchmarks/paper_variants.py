@@ -141,7 +141,7 @@ def curves(networks: Path) -> None:
         torch=torch.__version__,
         run="python benchmarks/paper_variants.py NETWORKS",
     )
-    text += READING + table(head, rows) + SEEDS + filled(every, least(networks))
+    text += READING + table(head, rows) + SEEDS + filled(every, least_errors(networks))
     publish("paper_ordering", text + "\n" + NOTES.read_text())
 
 
@@ -162,7 +162,7 @@ def of_all_seeds(networks: Path) -> dict[str, Gan]:
     return every
 
 
-def least(networks: Path) -> dict[str, float]:
+def least_errors(networks: Path) -> dict[str, float]:
     """Return the least error of each learning curve up to step `FEWER`, over that of the mean."""
     found = {}
     for seed, steps in ((SEED, STEPS), *((seed, FEWER) for seed in AGAIN)):

@@ -28,11 +28,6 @@ def _small(monkeypatch):
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    return small.put(small.ocean(), tmp_path / "in.zarr")
-
-
-@pytest.fixture
 def full_disk(tmp_path: Path):
     """A folder on a disk of 2 MB of its own."""
     disk = tmp_path / "disk"

@@ -23,11 +23,6 @@ def _small(monkeypatch):
     small.small_units(monkeypatch)
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    return small.put(small.ocean(), tmp_path / "in.zarr")
-
-
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing catches it."""
 
@@ -223,6 +218,10 @@ def test_how_the_input_is_stored_does_not_matter(wanted, tmp_path, form):
     assert small.difference(tmp_path / "out.zarr", wanted) == ""
 
 
+DAYS = 10
+"""Days of archives that are two units long."""
+
+
 def _packed_from_the_south(tmp_path: Path) -> Path:
     packed = {
         "sst": {
@@ -232,19 +231,19 @@ def _packed_from_the_south(tmp_path: Path) -> Path:
             "_FillValue": np.int16(-32768),
         }
     }
-    ascending = small.ocean().isel(lat=slice(None, None, -1))
+    ascending = small.ocean(DAYS).isel(lat=slice(None, None, -1))
     return small.put(ascending, tmp_path / "in.zarr", encoding=packed)
 
 
 def _double_and_moved(tmp_path: Path) -> Path:
-    ocean = small.ocean(dtype="f8") + np.pi * 1e-9
+    ocean = small.ocean(DAYS, dtype="f8") + np.pi * 1e-9
     moved = ocean.transpose("lon", "lat", "time")
     return small.put(moved, tmp_path / "in.zarr", (small.X, small.Y, 4))
 
 
 def _described_in_another_calendar(tmp_path: Path) -> Path:
-    ocean = small.ocean()
-    days = xr.date_range("2021-02-20", periods=small.T, calendar="360_day", use_cftime=True)
+    ocean = small.ocean(DAYS)
+    days = xr.date_range("2021-02-20", periods=DAYS, calendar="360_day", use_cftime=True)
     months = ("time", ocean.time.dt.month.data)
     ocean = ocean.assign_coords(
         time=days, month=months, run=7, reference=np.datetime64("2021-01-01")
@@ -253,7 +252,7 @@ def _described_in_another_calendar(tmp_path: Path) -> Path:
 
 
 def _curvilinear_with_blind_days(tmp_path: Path) -> Path:
-    ocean = small.ocean().rename(lat="y", lon="x")
+    ocean = small.ocean(DAYS).rename(lat="y", lon="x")
     ocean["sst"][7:9] = np.nan
     lat, lon = xr.broadcast(ocean.y, ocean.x)
     return small.put(
@@ -262,19 +261,19 @@ def _curvilinear_with_blind_days(tmp_path: Path) -> Path:
 
 
 def _hourly_with_a_tile_of_land(tmp_path: Path) -> Path:
-    ocean = small.ocean()
+    ocean = small.ocean(DAYS)
     ocean["sst"][:, 16:] = np.nan
-    hours = np.datetime64("2021-03-01T00", "ns") + 3 * np.arange(small.T).astype("timedelta64[h]")
+    hours = np.datetime64("2021-03-01T00", "ns") + 3 * np.arange(DAYS).astype("timedelta64[h]")
     return small.put(ocean.assign_coords(time=hours), tmp_path / "in.zarr")
 
 
 def _numbered(tmp_path: Path) -> Path:
-    days = ("time", np.arange(small.T) * 1.5, {"long_name": "days of the run"})
-    return small.put(small.ocean().assign_coords(time=days), tmp_path / "in.zarr")
+    days = ("time", np.arange(DAYS) * 1.5, {"long_name": "days of the run"})
+    return small.put(small.ocean(DAYS).assign_coords(time=days), tmp_path / "in.zarr")
 
 
 def _deep_and_untimed(tmp_path: Path) -> Path:
-    ocean = small.ocean().drop_vars("time").expand_dims(depth=[0.5])
+    ocean = small.ocean(DAYS).drop_vars("time").expand_dims(depth=[0.5])
     ocean = ocean.transpose("time", "depth", "lat", "lon")
     return small.put(ocean, tmp_path / "in.zarr", (1, 1, small.Y, small.X))
 
@@ -321,28 +320,28 @@ def test_observed_values_and_coordinates_are_kept_whatever_they_are(tmp_path, ma
 
 
 def test_two_variables_are_filled_each_by_itself(tmp_path):
-    ocean = small.ocean()
-    ocean["chl"] = (small.ocean(seed=2).sst / 10).astype("f8")
+    ocean = small.ocean(DAYS)
+    ocean["chl"] = (small.ocean(DAYS, seed=2).sst / 10).astype("f8")
     archive, out = small.put(ocean, tmp_path / "in.zarr"), tmp_path / "out.zarr"
     done = fill_archive(archive, out, small.METHOD)
-    assert (done.units, done.made) == (2 * small.UNITS, 2 * small.UNITS)
+    assert (done.units, done.made) == (2 * 4, 2 * 4)
     small.sound(out, archive)
     fill_archive(archive, tmp_path / "one.zarr", small.METHOD, variables="chl")
     both, one = small.loaded(out), small.loaded(tmp_path / "one.zarr")
     assert both.chl.values.tobytes() == one.chl.values.tobytes()
     with pytest.raises(errors.OptionError, match="variables"):
         fill_archive(archive, out, update=True, variables="chl")
-    ocean["chl"][5] += 0.1
-    small.write(ocean, archive, 5)
+    ocean["chl"][1] += 0.1
+    small.write(ocean, archive, 1)
     done = fill_archive(archive, out, update=True)
-    assert 0 < done.made < small.UNITS
+    assert 0 < done.made < 4
     small.sound(out, archive)
     fill_archive(archive, tmp_path / "scratch.zarr", like=out)
     assert small.difference(out, tmp_path / "scratch.zarr", revision=False) == ""
 
 
 def test_quality_levels_are_heeded_and_remembered(tmp_path):
-    ocean = small.ocean()
+    ocean = small.ocean(DAYS)
     level = xr.full_like(ocean.sst, 5, dtype="i1").assign_attrs(flag_values=[0, 1, 2, 3, 4, 5])
     level[:, 3:9, 2:8] = 2
     ocean["quality_level"] = level.drop_attrs()
@@ -352,8 +351,8 @@ def test_quality_levels_are_heeded_and_remembered(tmp_path):
     assert (small.loaded(out).sst_source[:, 3:9, 2:8] != 0).all()
     with pytest.raises(errors.OptionError, match=r"quality_level 4, not None; --refit"):
         fill_archive(archive, out, update=True)
-    ocean["quality_level"][11, 3:9, 2:8] = 5
-    small.write(ocean, archive, 11)  # the same values, better judged
+    ocean["quality_level"][7, 3:9, 2:8] = 5
+    small.write(ocean, archive, 7)  # the same values, better judged
     done = fill_archive(archive, out, update=True, quality_level=4)
     assert done.revised == 1
     small.sound(out, archive)
@@ -375,7 +374,7 @@ def test_a_sea_mask_is_kept(archive, tmp_path):
 
 @pytest.mark.parametrize("trouble", ["infinite", "blind", "twice"])
 def test_archives_that_cannot_be_filled_are_refused_and_nothing_is_left(tmp_path, trouble):
-    ocean = small.ocean()
+    ocean = small.ocean(5)
     if trouble == "infinite":
         ocean["sst"][3, 2, 2] = np.inf
     elif trouble == "blind":
@@ -386,7 +385,7 @@ def test_archives_that_cannot_be_filled_are_refused_and_nothing_is_left(tmp_path
     with pytest.raises(errors.InputError):
         fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
     assert not (tmp_path / "out.zarr").exists()
-    fill_archive(small.put(small.ocean(), archive), tmp_path / "out.zarr", small.METHOD)
+    fill_archive(small.put(small.ocean(5), archive), tmp_path / "out.zarr", small.METHOD)
     small.sound(tmp_path / "out.zarr", archive)
 
 

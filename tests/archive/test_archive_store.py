@@ -36,8 +36,8 @@ STEPS = [
 ]
 """Every call by which the commit changes what is on the disk."""
 
-
-MOMENTS = 12
+MOMENTS = 8
+"""How many of them a commit is killed at."""
 
 
 class Countdown:

@@ -382,7 +382,7 @@ def test_worker_processes_give_the_same():
     lazy = map_patches(local, field.chunk(time=3, y=5, x=7), sea, **kwargs)
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=1, threads_per_worker=1, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster),
     ):

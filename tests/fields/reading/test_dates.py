@@ -471,7 +471,7 @@ def test_withheld_masks_and_pictures_know_the_dates():
     name=st.sampled_from(["time", "month", "season", "year", "dayofyear", "datenum"]),
 )
 @example([-1, 0, 1, 2], "years since 1-1-1", "julian", "time")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_stands_for_times_is_read_or_refused_in_one_line(values, units, calendar, name):
     if all(isinstance(value, int | float) for value in values):
         values = np.array(values, np.float64)
