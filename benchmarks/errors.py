@@ -6,9 +6,12 @@ of gap-free OSTIA under simulated clouds that stay, where the truth is known at 
 
 Three steps, so that a former version of sstfill can fill the same series:
 
-    python benchmarks/errors.py cases FOLDER                     writes the series, one file each
+    python benchmarks/errors.py cases FOLDER [others]            writes the series, one file each
     python benchmarks/errors.py fill FOLDER RESULTS [UNIT ...]   fills them; appends to RESULTS
     python benchmarks/errors.py table RESULTS [FORMER RESULTS]   writes docs/benchmarks/errors.md
+
+With ``others`` they are other choices of what is withheld and other clips, to judge by what did not
+decide how errors are calibrated.
 
 A unit is a method, a case or both, as in ``oi`` or ``oi:npac``; the default is all of both.
 """
@@ -32,7 +35,7 @@ from sstfill.fill import fill
 
 METHODS = ("oi", "bayes_eof", "gan", "auto", "dineof")
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-SEEDS = (11, 12, 13, 14)
+SEEDS, OTHERS = (11, 12, 13, 14), (21, 22, 23, 24)
 """Of the withheld runs; the seed of the fill that is judged is the number of the case."""
 FRACTION = 0.1
 REAL = {
@@ -44,12 +47,14 @@ REAL = {
 """File, variable, selection, and the crop of rows and columns."""
 CLIP, CLIPS, OFFSET = 24, 8, 120
 """Images of a clip, number of clips, and frames from the clouds of one to those of the next."""
+SHIFT = 60, 20
+"""Frames, and pixels either way, from the clouds of the clips to those of the other clips."""
 COVERS = (0.3, 0.6)
 """Fractions of the clips that clouds hide, by turns."""
 PAGE = ROOT / "docs/benchmarks/errors.md"
 
 
-def real_cases() -> Iterator[tuple[str, xr.Dataset]]:
+def real_cases(others: bool) -> Iterator[tuple[str, xr.Dataset]]:
     """Real series with runs withheld: the observations, and what of them is withheld."""
     from sstfill.validation.withholding.series_holdout import SeriesHoldout
 
@@ -59,7 +64,8 @@ def real_cases() -> Iterator[tuple[str, xr.Dataset]]:
         sea = sea_mask(whole, find_sea(data))[rows, columns]
         obs = whole[:, rows, columns].where(sea)
         sea = sea & obs.notnull().any("time")
-        for number, seed in enumerate(SEEDS):
+        first, seeds = (len(SEEDS), OTHERS) if others else (0, SEEDS)
+        for number, seed in enumerate(seeds, first):
             held = SeriesHoldout.draw(obs, sea, seed, FRACTION)
             weight = np.zeros(obs.shape, np.float32)
             weight[held.hidden.values] = held.weight
@@ -69,15 +75,20 @@ def real_cases() -> Iterator[tuple[str, xr.Dataset]]:
             yield f"{name}-{number}", case.assign_attrs(variable=variable)
 
 
-def clips() -> Iterator[tuple[str, xr.Dataset]]:
+def clips(others: bool) -> Iterator[tuple[str, xr.Dataset]]:
     """Clips of OSTIA under liquid water path of a simulated stratocumulus."""
+    frames, pixels = SHIFT if others else (0, 0)
     truth = xr.open_dataset(SHARED / "truth/ostia_neatl_2003_2004.nc")["sst"].astype("f4").load()
     water = xr.open_dataset(SHARED / "clouds/lwp_dycoms.nc")["LWP"].load()
     for number in range(CLIPS):
         start = number * (truth.sizes["time"] - CLIP) // (CLIPS - 1)
+        if others:  # halfway between
+            start = (2 * number + 1) * (truth.sizes["time"] - CLIP) // (2 * CLIPS)
         clip = grid.standardise(truth.isel(time=slice(start, start + CLIP)))
-        frame = 100 + number * OFFSET % (water.sizes["time"] - CLIP - 100)
-        lwp = water.values[frame : frame + CLIP, : clip.shape[1], : clip.shape[2]]
+        frame = 100 + (frames + number * OFFSET) % (water.sizes["time"] - CLIP - 100)
+        # the clouds are periodic
+        shifted = np.roll(water.values[frame : frame + CLIP], (-pixels, -pixels), (1, 2))
+        lwp = shifted[:, : clip.shape[1], : clip.shape[2]]
         cloud = lwp > np.quantile(lwp, 1 - COVERS[number % len(COVERS)])
         obs = clip.where(~cloud)
         # A pixel that is never seen is no part of the sea, for fill as for us.
@@ -85,13 +96,14 @@ def clips() -> Iterator[tuple[str, xr.Dataset]]:
         case = xr.Dataset({"obs": obs.rename("obs"), "truth": clip.rename("truth"), "sea": sea})
         case["hidden"] = obs.dims, cloud & sea.values
         case["weight"] = obs.dims, (cloud & sea.values).astype(np.float32)
-        yield f"clip-{number}", case.assign_attrs(variable="sst")
+        first = CLIPS if others else 0
+        yield f"clip-{first + number}", case.assign_attrs(variable="sst")
 
 
-def write_cases(folder: Path) -> None:
+def write_cases(folder: Path, others: bool) -> None:
     """Write each case to a file."""
     folder.mkdir(exist_ok=True)
-    for cases in (real_cases(), clips()):
+    for cases in (real_cases(others), clips(others)):
         for name, case in cases:
             case.to_netcdf(folder / f"{name}.nc")
             print(name, dict(case.sizes), f"{int(case.hidden.sum())} pixels to judge")
@@ -214,7 +226,7 @@ def write_table(results: Path, former: Path | None) -> None:
 def main() -> None:
     step, *rest = sys.argv[1:]
     if step == "cases":
-        write_cases(Path(rest[0]))
+        write_cases(Path(rest[0]), rest[1:] == ["others"])
     elif step == "fill":
         run(Path(rest[0]), Path(rest[1]), rest[2:])
     else:

@@ -333,6 +333,12 @@ class _Field:
             estimate = estimator.simulate(shown, self.sea, members)
         else:
             estimate = estimator.reconstruct(shown, self.sea)
+        if "error" in estimate:
+            stated = estimate["error"].transpose(*shown.dims)
+            for name, own in zip(self.names, _unstack(stated, self.names), strict=True):
+                sample = scores[name].gaps if name in scores else None
+                if sample is not None:
+                    scores[name] = scores[name].at_level(sample.pick(own), sample.odds)
         scales = {name: one.scale for name, one in scores.items()}
         distributions = {name: scale.distribution for name, scale in scales.items()}
         # scaled in the space of the method, in which the score was made; then units, then the

@@ -362,6 +362,35 @@ def test_error_is_scaled_by_the_score():
     ) == 0.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class LevelSpy(Spy):
+    """States one error for a whole fill: `times` as large where less than all was shown to it."""
+
+    name: ClassVar[str] = "level_spy"
+
+    shown: int = 0
+    times: float = 1.0
+
+    def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
+        found = super().reconstruct(obs, sea)
+        if int(obs.count()) < self.shown:
+            return found.assign(error=self.times * found["error"])
+        return found
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 4}])
+def test_error_is_scaled_for_the_level_that_the_fill_states(chunks):
+    """Of `dineof`, on short series, the trial states errors up to 1.8 times those of the fill."""
+    da = field((12, 6, 7), masks="clouds")
+    shown, filled = int(da.count()), {}
+    for times in (1.0, 1.8):
+        method = LevelSpy(error=0.5, shown=shown, times=times)
+        filled[times] = fill(da if chunks is None else da.chunk(chunks), method)
+    score = strict(filled[1.8]["sst"].attrs["sstfill_score"])
+    assert score["level"] == pytest.approx(1.8, rel=1e-5)
+    xr.testing.assert_allclose(filled[1.8]["sst_error"], filled[1.0]["sst_error"], rtol=0.01)
+
+
 def test_tails_are_stated_with_the_error(monkeypatch):
     da, heavy = field((12, 6, 7), masks="clouds"), ErrorDistribution(4.0)
     monkeypatch.setattr("sstfill.validation.calibration.TRIED", (heavy,))
@@ -642,10 +671,11 @@ def test_withheld_that_does_not_fit(change, message):
 # --- laziness
 
 
-@pytest.mark.parametrize(("score", "computes"), [(False, 1), (True, 4)])
+@pytest.mark.parametrize(("score", "computes"), [(False, 1), (True, 5)])
 def test_how_often_lazy_data_are_read(score, computes):
     """One pass surveys the gaps; the score takes one to see the clouds, one for distances in the
-    mask that it made of them, and one to gather what was hidden.
+    mask that it made of them, one to gather what was hidden, and one to see what errors the fill
+    states in some of the gaps.
     """
     counting = Counting()
     with dask.config.set(scheduler=counting):

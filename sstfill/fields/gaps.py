@@ -478,6 +478,24 @@ def distance_to_observed(
     return distance
 
 
+def days_to_either_side(
+    observed: Bools, days: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Days since the last observation of each pixel, and until its next; ``(time, pixel)``.
+
+    0 where observed, infinite where there is none on that side.
+
+    >>> observed = np.array([[True], [False], [False]])
+    >>> since, until = days_to_either_side(observed, np.array([0.0, 1.0, 5.0]))
+    >>> since.ravel().tolist(), until.ravel().tolist()
+    ([0.0, 1.0, 5.0], [0.0, inf, inf])
+    """
+    times = np.asarray(days, dtype=np.float64)[:, np.newaxis]
+    last = np.maximum.accumulate(np.where(observed, times, -np.inf), axis=0)
+    following = np.minimum.accumulate(np.where(observed, times, np.inf)[::-1], axis=0)[::-1]
+    return times - last, following - times
+
+
 def days_to_observed(observed: Bools, days: NDArray[np.floating]) -> NDArray[np.float32]:
     """Days from each pixel and time to the nearest observation of that pixel, earlier or later.
 
@@ -489,12 +507,7 @@ def days_to_observed(observed: Bools, days: NDArray[np.floating]) -> NDArray[np.
     array([0., 1., 5.], dtype=float32)
     """
     lag = np.empty(observed.shape, dtype=np.float32)
-    times = np.asarray(days, dtype=np.float64)[:, np.newaxis]
     # A row of pixels at a time keeps the float64 temporaries small.
     for row in range(observed.shape[1]):
-        seen = observed[:, row]
-        # the time of the last observation up to each step
-        last = np.maximum.accumulate(np.where(seen, times, -np.inf), axis=0)
-        following = np.minimum.accumulate(np.where(seen, times, np.inf)[::-1], axis=0)[::-1]
-        lag[:, row] = np.minimum(times - last, following - times)
+        lag[:, row] = np.minimum(*days_to_either_side(observed[:, row], days))
     return lag

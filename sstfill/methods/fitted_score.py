@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
 from sstfill.methods.common.fitted_blend import (
+    WindowGaps,
     WithheldWindow,
     predict_windows,
     withhold,
@@ -32,7 +34,9 @@ def fitted_and_scored(
     """Fit a method to an archive, and score it on withheld clouds that it was not fitted to.
 
     If the withheld clouds are more than a negligible part of the archive, the method is fitted once
-    more to the whole of it. The score is None where there are no clouds to withhold.
+    more to the whole of it; the scale is that of the errors which it states then, see
+    `sstfill.validation.withheld.WithheldScore.at_level`. The score is None where there are no
+    clouds to withhold.
     """
     # Other clouds than those by which `Auto` and `Gan` choose.
     seed = int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0])
@@ -50,7 +54,20 @@ def fitted_and_scored(
         return fitted, score
     # The fit without the withheld pixels has served its purpose.
     shutil.rmtree(folder)
-    return fit(method, archive, folder), score
+    fitted = fit(method, archive, folder)
+    return fitted, score.at_level(*_stated(fitted, holdout.gaps))
+
+
+def _stated(fitted: FittedMethod, gaps: Sequence[WindowGaps]) -> tuple[NDArray, NDArray]:
+    """Return the errors that a method states at gaps of windows, and the odds of these gaps."""
+    sigma: list[NDArray] = [np.empty(0)]
+    odds: list[NDArray] = [np.empty(0)]
+    for window, at, own in gaps:
+        found = fitted.estimate(window)
+        if "error" in found:
+            sigma.append(found["error"].transpose(*window.obs.dims).values[at])
+            odds.append(own)
+    return np.concatenate(sigma), np.concatenate(odds)
 
 
 def scored(
@@ -82,4 +99,4 @@ def _score(
 ) -> WithheldScore:
     estimates = predict_windows(windows, lambda window: {name: estimate(window)})
     settings = {"fraction": fraction, "seed": seed, "windows": len(windows)}
-    return score_estimates(estimates[name], [name], settings, {name: resemblance})[name]
+    return score_estimates(estimates[name], [name], settings, {name: resemblance}, {})[name]

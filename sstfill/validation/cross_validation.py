@@ -65,6 +65,8 @@ class CrossValidation:
         ``(n,)``.
     weight
         How much each pixel counts, ``(n,)``.
+    odds
+        Of each pixel to be a gap, see `sstfill.validation.withholding.likeness`; ``(n,)``.
     layers
         Number of variables.
     """
@@ -78,6 +80,7 @@ class CrossValidation:
     distance: NDArray
     lag: NDArray
     weight: NDArray
+    odds: NDArray
     layers: int = 1
 
     @classmethod
@@ -85,8 +88,8 @@ class CrossValidation:
         """Put the estimates of all methods side by side."""
         mean = np.stack([one.mean for one in estimates.values()], 1)
         sigma = np.stack([one.sigma for one in estimates.values()], 1)
-        truth, _, _, image, layer, distance, lag, weight = next(iter(estimates.values()))
-        places = image, layer, distance, lag, weight
+        truth, _, _, image, layer, distance, lag, weight, odds = next(iter(estimates.values()))
+        places = image, layer, distance, lag, weight, odds
         return cls(tuple(estimates), mean, sigma, truth, *places, layers)
 
     def without(self, name: str) -> CrossValidation:
@@ -294,7 +297,7 @@ class CrossValidation:
             weights = blend.weights.at(self.distance[here], self.lag[here])
             stated = self.sigma[here][:, columns] * blend.scale[self.layer[here]]
             mean[here], sigma[here] = blend_values(weights, self.mean[here][:, columns], stated)
-        places = self.image, self.layer, self.distance, self.lag, self.weight
+        places = self.image, self.layer, self.distance, self.lag, self.weight, self.odds
         return WithheldEstimates(self.truth, mean, sigma, *places)
 
     def _scale(self, rows: Rows) -> NDArray:

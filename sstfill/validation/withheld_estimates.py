@@ -23,7 +23,8 @@ class WithheldEstimates(NamedTuple):
     """A method's estimates at the withheld pixels, each of shape ``(n,)``.
 
     The observed value, the estimate, its error, and the number of the image and of the variable;
-    distance (km) and lag (days) to what is left of the data, and how much the pixel counts.
+    distance (km) and lag (days) to what is left of the data, how much the pixel counts, and the
+    odds that it were a gap (`sstfill.validation.withholding.likeness`).
     """
 
     truth: NDArray
@@ -34,6 +35,7 @@ class WithheldEstimates(NamedTuple):
     distance: NDArray
     lag: NDArray
     weight: NDArray
+    odds: NDArray
 
     def at(self, rows: NDArray) -> WithheldEstimates:
         """Return the estimates at some of the pixels."""

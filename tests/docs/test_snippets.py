@@ -22,7 +22,7 @@ import pytest
 from docs_world import MADE, NAMES, OF_PAGES, lay_out
 
 from sstfill.cli import main
-from sstfill.methods import METHODS, Dineof
+from sstfill.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,15 +70,13 @@ def page(
 ) -> Path:
     """A page; the current folder holds the files that it names.
 
-    What tries all methods tries two, and DINEOF is scored on one choice of withheld clouds: which
-    of them do better is tested elsewhere.
+    What tries all methods tries two: which of them do better is tested elsewhere.
     """
     found: Path = request.param
     folder = tmp_path / "world"
     shutil.copytree(stock, folder, ignore=lambda *_: MADE.get(found.name, ()))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(METHODS, "_classes", dict(METHODS._classes))
-    monkeypatch.setattr(Dineof, "trials", 1)
     for user in ("sstfill.methods.auto.method", "sstfill.evaluation.withheld"):
         monkeypatch.setattr(f"{user}.affordable", lambda _: list(FEW))
     return found

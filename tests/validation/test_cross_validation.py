@@ -31,7 +31,7 @@ def tried(
     )
     shared = common * rng.normal(size=n)
     means = [truth + shared + s * rng.normal(size=n) for s in size]
-    places = image, layer, *rng.uniform(1, 9, (2, n)), np.ones(n)
+    places = image, layer, *rng.uniform(1, 9, (2, n)), np.ones(n), np.ones(n)
     estimates = {}
     for name, mean, s in zip("abcdef", means, size, strict=False):
         estimates[name] = WithheldEstimates(truth, mean, np.full(n, s), *places)
@@ -70,7 +70,7 @@ def test_the_score_of_a_choice_is_that_of_pixels_it_was_not_made_by():
     estimates = {}
     for name in letters:
         mean = rng.normal(size=n)
-        estimates[name] = WithheldEstimates(truth, mean, ones, image, 0 * image, ones, ones, ones)
+        estimates[name] = WithheldEstimates(truth, mean, ones, image, 0 * image, *[ones] * 4)
     validation = CrossValidation.of(estimates, 1)
     found = validation.decision(blending=False)
     assert validation.loss(found.cross_fitted.mean) > 1.1 * validation.loss(validation.mean).min()

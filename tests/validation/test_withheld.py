@@ -259,6 +259,28 @@ def test_each_variable_has_its_own_score():
     )
 
 
+@pytest.mark.parametrize(
+    ("stated", "level"), [(0.5, 2.0), (1.0, 1.0), (1e-9, 3.0), (1e9, 1 / 3), (np.nan, None)]
+)
+def test_scale_takes_back_the_level_of_what_a_fill_states(stated, level):
+    obs = cloudy()
+    found = withheld_score(Spy(error=1.0), obs, all_sea(obs), 0)["sst"]
+    odds = found.gaps.odds
+    other = found.at_level(np.full(odds.size, stated), odds)
+    if level is None:
+        assert other is found
+        return
+    np.testing.assert_allclose(other.scale.factor, level * found.scale.factor)
+    assert other.summary["level"] == pytest.approx(level)
+    assert other.sigma_scale == pytest.approx(level * found.sigma_scale)
+
+
+def test_errors_of_few_images_tell_no_level():
+    obs = cloudy(ny=20, nx=30)[:1]
+    found = withheld_score(Spy(error=1.0), obs, all_sea(obs.fillna(1.0)), 0)["sst"]
+    assert found.at_level(np.full(found.gaps.odds.size, 0.5), found.gaps.odds) is found
+
+
 @pytest.mark.parametrize("case", ["no gaps", "one pixel"])
 def test_what_cannot_be_scored_is_said_in_the_log(case, caplog):
     obs = cloudy().fillna(15.0)

@@ -137,8 +137,9 @@ class Auto:
         assert choice.cross_fitted is not None
         settings = {"fraction": self.fraction, "seed": self.seed}
         # On the pixels of the choice, but cross-fitted: no further clouds need be withheld for it.
+        # No gaps: the methods fill by what they fitted in the trial, on the level of its errors.
         scores = score_estimates(
-            choice.cross_fitted, holdout.variables, settings, holdout.resemblance
+            choice.cross_fitted, holdout.variables, settings, holdout.resemblance, {}
         )
         return FillPlan(choice, scores, candidates, self.seed)
 

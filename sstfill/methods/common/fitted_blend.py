@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError
 from sstfill.fields.gaps import derived_seed
 from sstfill.fields.patches import Box, Shape
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.validation.blend import Blend
 from sstfill.validation.distances import Distances, distance_to_data
 from sstfill.validation.withheld_estimates import WithheldEstimates
+from sstfill.validation.withholding.likeness import Likeness, Surroundings
 from sstfill.validation.withholding.resemblance import Resemblance
 from sstfill.validation.withholding.runs import withheld_runs
 
@@ -49,6 +51,8 @@ class WithheldWindow(NamedTuple):
     weight
         How much each of them counts: with these weights the withheld pixels of all windows resemble
         the gaps more. ``(n,)``.
+    odds
+        Of each of them to be a gap, by all that is known of its surroundings; ``(n,)``.
     """
 
     window: Window
@@ -57,6 +61,25 @@ class WithheldWindow(NamedTuple):
     distance: NDArray[np.floating]
     lag: NDArray[np.floating]
     weight: NDArray[np.floating]
+    odds: NDArray[np.floating]
+
+
+class WindowGaps(NamedTuple):
+    """Some of the gaps inside a window of which nothing is withheld.
+
+    Attributes
+    ----------
+    window
+        With all its observations.
+    gaps
+        True at them, shape of `Window.inside`.
+    odds
+        See `WithheldWindow.odds`; ``(n,)``.
+    """
+
+    window: Window
+    gaps: NDArray[np.bool_]
+    odds: NDArray[np.floating]
 
 
 class WithheldWindows(NamedTuple):
@@ -68,6 +91,8 @@ class WithheldWindows(NamedTuple):
         Those with withheld observations inside.
     masks
         Where each of them lies in the archive, and what is hidden there.
+    gaps
+        Gaps of the same windows.
     resemblance
         How far the withheld pixels resemble the gaps without weights, see
         `sstfill.validation.withholding.resemblance.Resemblance.summary`.
@@ -75,6 +100,7 @@ class WithheldWindows(NamedTuple):
 
     windows: list[WithheldWindow]
     masks: list[Mask]
+    gaps: list[WindowGaps]
     resemblance: dict[str, Any]
 
 
@@ -87,6 +113,8 @@ class ArchiveHoldout(NamedTuple):
         Without them: methods must not be fitted to the pixels that they are scored on.
     windows
         Where they were.
+    gaps
+        Gaps of the same windows of the whole archive.
     little
         So little is withheld that a method fitted to the rest need not be refitted to the whole.
     resemblance
@@ -95,6 +123,7 @@ class ArchiveHoldout(NamedTuple):
 
     archive: Archive
     windows: list[WithheldWindow]
+    gaps: list[WindowGaps]
     little: bool
     resemblance: dict[str, Any]
 
@@ -128,6 +157,7 @@ def withhold(
     return ArchiveHoldout(
         _without(archive, found.masks),
         found.windows,
+        found.gaps,
         withheld < little * observed,
         found.resemblance,
     )
@@ -143,8 +173,8 @@ def withhold_in_windows(
     InputError
         If there are no gaps whose like could be hidden in any of the windows.
     """
-    found, masks = [], []
-    gaps: list[NDArray] = []
+    found, masks, unseen = [], [], []
+    around_hidden, around_gaps = [], []
     reason = InputError("there are no windows to try methods on")
     most = SCORED // max(len(windows), 1)
     for window, seed in zip(windows, seeds, strict=True):
@@ -161,28 +191,47 @@ def withhold_in_windows(
         if not scored.any():
             continue
         left = window.without(hidden)
-        distance, lag = window_distances(left)
+        around = _surroundings(left, scored)
         truth = window.inside.values[scored]
-        far = distance.values[scored].astype(np.float64)
-        late = lag.values[scored].astype(np.float64)
-        found.append(WithheldWindow(left, scored, truth, far, late, np.ones(truth.size)))
+        ones = np.ones(truth.size)
+        found.append(WithheldWindow(left, scored, truth, around.distance, around.lag, ones, ones))
+        around_hidden.append(around)
         masks.append((window.patch.seen, hidden))
         sea = window.sea[window.patch.within[1:]].values
         # The gaps before anything was withheld: these are what is to be resembled.
         gap = _random_part(window.inside.isnull().values & sea, most, rng)
-        gaps.append(np.stack([part.values[gap] for part in window_distances(window)]))
+        unseen.append(WindowGaps(window, gap, np.ones(np.count_nonzero(gap))))
+        around_gaps.append(_surroundings(window, gap))
     if not found:
         raise reason
-    far, late = np.concatenate(gaps, axis=1)
-    if not far.size:  # all gaps lie around the windows
-        return WithheldWindows(found, masks, {})
-    hidden_far = np.concatenate([one.distance for one in found])
-    hidden_late = np.concatenate([one.lag for one in found])
-    alike = Resemblance.of((far, late), (hidden_far, hidden_late))
-    weight = alike.weights(hidden_far, hidden_late)
-    parts = np.split(weight, np.cumsum([one.truth.size for one in found])[:-1])
-    weighted = [one._replace(weight=part) for one, part in zip(found, parts, strict=True)]
-    return WithheldWindows(weighted, masks, alike.summary())
+    gaps = Surroundings(*map(np.concatenate, zip(*around_gaps, strict=True)))
+    if not gaps.dates.size:  # all gaps lie around the windows
+        return WithheldWindows(found, masks, [], {})
+    held = Surroundings(*map(np.concatenate, zip(*around_hidden, strict=True)))
+    alike = Resemblance.of((gaps.distance, gaps.lag), (held.distance, held.lag))
+    likeness = Likeness.fit(held, gaps)
+    weight, odds = alike.weights(held.distance, held.lag), likeness.odds(held)
+    ends = np.cumsum([one.truth.size for one in found])[:-1]
+    weighted = []
+    for one, part, own in zip(found, np.split(weight, ends), np.split(odds, ends), strict=True):
+        weighted.append(one._replace(weight=part, odds=own))
+    ends = np.cumsum([one.odds.size for one in unseen])[:-1]
+    parts = np.split(likeness.odds(gaps), ends)
+    known = [one._replace(odds=own) for one, own in zip(unseen, parts, strict=True)]
+    return WithheldWindows(weighted, masks, known, alike.summary())
+
+
+def _surroundings(window: Window, at: NDArray[np.bool_]) -> Surroundings:
+    """Look around some of the pixels inside a window, no farther than `NEAR`."""
+    distance, lag = window_distances(window)
+    shown = window.narrowed(NEAR)
+    times, rows, columns = np.nonzero(at)
+    t, y, x = shown.patch.within
+    pixels = times + t.start, np.zeros_like(times), rows + y.start, columns + x.start
+    left = shown.obs.notnull().values[:, np.newaxis]
+    far = distance.values[at].astype(np.float64)
+    late = lag.values[at].astype(np.float64)
+    return Surroundings.of(left, days_since_first(shown.obs), pixels, far, late)
 
 
 def _random_part(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -249,7 +298,7 @@ def predict_windows(
     """
     parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
-    for window, hidden, truth, distance, lag, weight in windows:
+    for window, hidden, truth, distance, lag, weight, odds in windows:
         # In the order in which boolean indexing picks the values.
         image = np.nonzero(hidden)[0]
         for name, found in estimate(window).items():
@@ -268,6 +317,7 @@ def predict_windows(
                 distance,
                 lag,
                 weight,
+                odds,
             )
             parts.setdefault(name, []).append(part)
         images += len(hidden)

@@ -346,7 +346,7 @@ def _cross_validation(holdout: SeriesHoldout, estimates: Estimates) -> CrossVali
     fields = [*errors, *means[::-1]]
     truth, *values, image, layer = gather(holdout.scored, holdout.obs, *fields)
     sigmas, means_at = values[: len(errors)], values[len(errors) :][::-1]
-    places = image, layer, holdout.distance, holdout.lag, holdout.weight
+    places = image, layer, holdout.distance, holdout.lag, holdout.weight, holdout.odds
     by_name = {}
     for name, mean, sigma in zip(estimates, means_at, sigmas, strict=True):
         by_name[name] = WithheldEstimates(truth, mean, sigma, *places)

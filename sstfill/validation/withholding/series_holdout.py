@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sstfill.fields.gaps import derived_seed
 from sstfill.validation.distances import distance_to_data
 from sstfill.validation.withheld_estimates import WithheldEstimates, gather
+from sstfill.validation.withholding.likeness import GapSample, Likeness, Surroundings
 from sstfill.validation.withholding.resemblance import Resemblance
 from sstfill.validation.withholding.runs import withheld_runs
 from sstfill.validation.withholding.sightings import SAMPLE, Sightings, some
@@ -74,6 +75,10 @@ class SeriesHoldout:
     weight
         How much each of them counts; with these weights they resemble the gaps more. ``(n,)``, of
         mean 1 for each variable.
+    odds
+        Of each of them to be a gap, by all that is known of its surroundings; ``(n,)``.
+    gaps
+        By variable, a sample of its gaps.
     resemblance
         By variable, how far the pixels resemble its gaps without weights.
     """
@@ -85,6 +90,8 @@ class SeriesHoldout:
     distance: NDArray
     lag: NDArray
     weight: NDArray
+    odds: NDArray
+    gaps: Mapping[str, GapSample]
     resemblance: Mapping[str, dict[str, Any]]
 
     @classmethod
@@ -118,8 +125,14 @@ class SeriesHoldout:
         rng = np.random.default_rng(seed)
         sightings = Sightings.of(seen, sea)
         pixels = some(sightings.gaps, *SAMPLE, rng)
-        far, late = sightings.distances(sightings.observed, pixels)
-        weight, resemblance = np.ones(distance.size), {}
+        observed, days = sightings.observed, sightings.days
+        far, late = sightings.distances(observed, pixels)
+        around_gaps = Surroundings.of(observed, days, pixels, far, late)
+        places = np.nonzero(sightings.laid_out(scored))
+        shown = observed & ~sightings.laid_out(hidden)
+        around = Surroundings.of(shown, days, places, distance, lag)
+        weight, odds = np.ones(distance.size), np.ones(distance.size)
+        resemblance, gaps = {}, {}
         for number, name in enumerate(variables(obs)):
             here, like = layer == number, pixels[1] == number
             # A variable without gaps has nothing that its withheld pixels could resemble.
@@ -127,7 +140,12 @@ class SeriesHoldout:
                 alike = Resemblance.of((far[like], late[like]), (distance[here], lag[here]))
                 weight[here] = alike.weights(distance[here], lag[here])
                 resemblance[name] = alike.summary()
-        return cls(obs, sea, hidden, scored, distance, lag, weight, resemblance)
+                likeness = Likeness.fit(around.at(here), around_gaps.at(like))
+                odds[here] = likeness.odds(around.at(here))
+                image, _, row, column = (index[like] for index in pixels)
+                own = likeness.odds(around_gaps.at(like))
+                gaps[name] = GapSample(image, row, column, own)
+        return cls(obs, sea, hidden, scored, distance, lag, weight, odds, gaps, resemblance)
 
     @property
     def variables(self) -> list[str]:
@@ -176,6 +194,7 @@ class SeriesHoldout:
             distance=self.distance[rows],
             lag=self.lag[rows],
             weight=self.weight[rows],
+            odds=self.odds[rows],
         )
         return part, rows
 
@@ -199,7 +218,7 @@ class SeriesHoldout:
         if "error" in estimate:
             sigma = estimate["error"]
         truth, mean, stated, image, layer = gather(self.scored, self.obs, estimate["mean"], sigma)
-        places = image, layer, self.distance, self.lag, self.weight
+        places = image, layer, self.distance, self.lag, self.weight, self.odds
         return WithheldEstimates(truth, mean, stated, *places)
 
 

@@ -72,9 +72,7 @@ class Sightings:
         space = obs.dims[-2:]
         at_sea = sea.transpose(*space).values.astype(bool)
         seen = obs if obs.dtype == bool else obs.notnull()
-        if "variable" not in seen.dims:
-            seen = seen.expand_dims("variable")
-        observed = seen.transpose("time", "variable", *space).values & at_sea
+        observed = _laid_out(seen) & at_sea
         if not observed.any():
             raise InputError(
                 f"nothing is observed at sea in {obs.name!r}; check the sea mask and the fill value"
@@ -87,6 +85,10 @@ class Sightings:
             )
         one = obs.isel(variable=0, missing_dims="ignore")
         return cls(observed, gaps, at_sea, days_since_first(one), cell_km(one), obs)
+
+    def laid_out(self, mask: xr.DataArray) -> Bools:
+        """Return a mask of the field as ``(time, variable, y, x)``."""
+        return _laid_out(mask.transpose(*self.like.dims))
 
     def count(self, fraction: float) -> int:
         """Return how many pixels `fraction` of the observed ones are, at least one."""
@@ -316,6 +318,13 @@ class Hiding:
             resemblance=alike.summary(),
             **attrs,
         )
+
+
+def _laid_out(mask: xr.DataArray) -> Bools:
+    if "variable" not in mask.dims:
+        mask = mask.expand_dims("variable")
+    found: Bools = mask.transpose("time", "variable", *mask.dims[-2:]).values
+    return found
 
 
 def _distance_to(

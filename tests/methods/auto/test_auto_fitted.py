@@ -134,14 +134,23 @@ def test_images_of_different_windows_are_different(held):
 
 
 def test_distances_are_those_of_the_window(held):
-    for window, hidden, truth, distance, lag, weight in held.windows:
+    for window, hidden, truth, distance, lag, weight, odds in held.windows:
         far, late = distance_to_data(window.obs)
         np.testing.assert_array_equal(distance, far[window.patch.within].values[hidden])
         np.testing.assert_array_equal(lag, late[window.patch.within].values[hidden])
-        assert weight.shape == truth.shape
+        assert weight.shape == odds.shape == truth.shape
+        assert (odds > 0).all()
     weight = np.concatenate([one.weight for one in held.windows])
     assert weight.mean() == pytest.approx(1) and weight.std() > 0
     assert 0 < held.resemblance["overlap"] <= 1
+
+
+def test_gaps_are_those_of_the_whole_windows(held):
+    assert len(held.gaps) == len(held.windows)
+    for (window, gaps, odds), (left, hidden, *_) in zip(held.gaps, held.windows, strict=True):
+        assert window.inside.notnull().values[hidden].all()
+        assert left.inside.isnull().values[hidden].all()
+        assert window.inside.isnull().values[gaps].all() and odds.shape == (gaps.sum(),)
 
 
 # --- auto

@@ -204,7 +204,8 @@ def test_a_tile_has_what_tells_most_of_each_of_its_pixels(seed, missing) -> None
         t, y, x = np.abs(at - target)[:, 1:].T
         return np.exp(-np.hypot(y, x) / 5 - t / 4)
 
-    inside = np.array([(0, 0, y, x) for y in range(4) for x in range(4)])
+    side = range(solver.side)
+    inside = np.array([(0, 0, y, x) for y in side for x in side])
     for i, members in enumerate(tiles.members):
         near = tiles.neighbours[i, : tiles.known[i]]
         among = {tuple(place) for place in near}

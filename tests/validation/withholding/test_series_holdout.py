@@ -26,7 +26,7 @@ def test_pixels_of_a_part_are_those_of_the_whole(variables):
     part, rows = whole.part(whole.size // 4)
     in_whole, in_part = whole.predict(Climatology()), part.predict(Climatology())
     assert 0 < rows.sum() < rows.size
-    for name in ("truth", "image", "layer", "distance", "lag", "weight"):
+    for name in ("truth", "image", "layer", "distance", "lag", "weight", "odds"):
         np.testing.assert_array_equal(getattr(in_part, name), getattr(in_whole, name)[rows])
     assert 0.5 < part.size / (whole.size / 4) < 1.5
 
