@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's network, trained for each data set: moving shapes, OSTIA and GlobCurrent.
+"""The paper's network, trained for each data set: moving shapes, a clip, OSTIA and GlobCurrent.
 
 What is not in the folder of networks yet is trained (ten minutes of an idle core each), and goes
 on where it was interrupted. The page is docs/benchmarks/paper_datasets; ``sstfill bench paper
@@ -36,7 +36,8 @@ from sstfill.training.train import _source
 
 CLOUDS = SHARED / "clouds/lwp_dycoms.nc"
 SERIES = ("ostia_neatl_2003_2004.nc", "globcurrent_agulhas_2002.nc")
-STEPS = {"moving shapes": 600, SERIES[0]: 2000, SERIES[1]: 1200}
+CLIP = "bigbuckbunny.mp4 (grey)"
+STEPS = {"moving shapes": 600, CLIP: 600, SERIES[0]: 2000, SERIES[1]: 1200}
 BASE = 4
 PLAN = plan.ProtocolPlan(
     sequences=4,
@@ -136,7 +137,7 @@ def curves(found: datasets.DatasetChoice, networks: Mapping[str, Gan]) -> str:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     wanted = sys.argv[2:] or list(STEPS)
-    files = [CLOUDS, *(SHARED / "truth" / name for name in SERIES)]
+    files = [CLOUDS, SHARED / "clips/bigbuckbunny.mp4", *(SHARED / "truth" / name for name in SERIES)]
     everything = datasets.find(files, shapes=True)
     sources, networks, words = [], {}, {}
     for source in everything.sources:
