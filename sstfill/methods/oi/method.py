@@ -34,13 +34,13 @@ from sstfill.methods.oi.solver import SIDE, Solver, per_day
 from sstfill.methods.registry import register
 from sstfill.nn.device import pick_device
 
-CORE = (32, 66, 66)
+CORE = (32, 64, 64)
 """Pixels of a patch that is interpolated at once: whole tiles. What a patch sees around it, and
 must standardise, is of that order.
 """
 BLOCK = (64, 256, 256)
 """Block of a lazy field that is filled at once, unless its chunks are of that order."""
-CORE_OF_FEW = (32, 126, 126)
+CORE_OF_FEW = (32, 128, 128)
 """The same in few images, where more is seen around a patch."""
 BACKGROUNDS = ("additive", "pixel")
 """Kinds of background that "auto" compares."""
@@ -91,7 +91,7 @@ class Oi:
         Mean flow eastward and northward, m/s, with which anomalies drift (at the command line
         ``--flow=-0.2,0.1``).
     neighbours
-        Number of observations used for the gaps in a tile of 6 x 6 pixels: those that covary most
+        Number of observations used for the gaps in a tile of 4 x 4 pixels: those that covary most
         with one of its pixels; in three images or fewer an eighth of them from each quadrant around
         it, if there are.
     device

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space, Tiles
 
 DAY = 86400.0
-SIDE = 6
+SIDE = 4
 """Side in pixels of the tiles of an image whose gaps are interpolated from the same observations,
 by one factor. Tiles of the whole grid, so that results do not depend on the window.
 """

@@ -177,7 +177,7 @@ def test_few_neighbours_cost_little() -> None:
     field = grid(np.linspace(41, 44, 9), np.linspace(5, 9, 9))
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     few, many = (
-        solver(field, covariance=covariance, neighbours=n)(values, targets) for n in (80, 400)
+        solver(field, covariance=covariance, neighbours=n)(values, targets) for n in (64, 400)
     )
     assert np.sqrt(np.mean((few[0] - many[0]) ** 2)) < 0.1 * np.std(many[0])
     assert (few[1] >= many[1] - 1e-9).all()  # fewer observations never make one surer
