@@ -25,7 +25,7 @@ LIKENESS = 0.02
 """Two fills are alike when their root mean square difference is below this fraction of the field's
 deviation: iterations stop at a tolerance, and points are drawn in the order in which pixels come.
 """
-TURNED = {"oi": 0.05, "gan": 0.05}
+TURNED = {"oi": 0.03, "gan": 0.03}
 """The same for rows that come from the other side, from which tiles of gaps are counted."""
 
 

@@ -276,12 +276,10 @@ def drawn(drawing, obs, sea) -> xr.Dataset:
     return Gan(model=drawing).simulate(obs, sea, 3)
 
 
-def test_members_lie_about_the_estimate_and_do_not_differ_where_observed(drawing, drawn, obs, sea):
+def test_members_lie_about_the_estimate_and_keep_what_was_observed(drawing, drawn, obs, sea):
     gap = obs.isnull().values & wet(obs, sea)
     members = drawn["members"].transpose("member", *obs.dims).values
-    seen = obs.notnull().values
-    # as estimated there: by a blend with EOFs not quite as observed, which `fill` puts back
-    assert (members[:, seen] == drawn["mean"].values[seen]).all()
+    assert (members[:, obs.notnull().values] == obs.values[obs.notnull().values]).all()
     apart = (members - drawn["mean"].values)[:, gap]
     assert (apart != 0).mean() > 0.9 and (apart[0] != apart[1]).mean() > 0.9
     alone = Gan(model=drawing).reconstruct(obs, sea)
@@ -346,8 +344,7 @@ def test_on_the_withheld_clouds_no_fill_is_worse_for_being_blended(size, obs, se
         n: rms((f["mean"] - obs).values[hidden.values])
         for n, f in (estimates | {"blended": found}).items()
     }
-    # the blend was fitted under runs of dates, and is judged under other clouds
-    assert missed["blended"] <= 1.01 * min(missed.values()), missed
+    assert missed["blended"] <= 1.0001 * min(missed.values()), missed
     assert blend.why and set(blend.names) <= {"gan", "oi", "eof", "interpolated"}
 
 
