@@ -137,7 +137,11 @@ def curves(found: datasets.DatasetChoice, networks: Mapping[str, Gan]) -> str:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     wanted = sys.argv[2:] or list(STEPS)
-    files = [CLOUDS, SHARED / "clips/bigbuckbunny.mp4", *(SHARED / "truth" / name for name in SERIES)]
+    files = [
+        CLOUDS,
+        SHARED / "clips/bigbuckbunny.mp4",
+        *(SHARED / "truth" / name for name in SERIES),
+    ]
     everything = datasets.find(files, shapes=True)
     sources, networks, words = [], {}, {}
     for source in everything.sources:

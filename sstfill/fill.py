@@ -318,7 +318,7 @@ class _Field:
         if isinstance(method, Auto):
             # Its trials are on withheld clouds, which give the score as well.
             field, plan = self._planned(method, ds, seen)
-            scores, shown = plan.scores, field.shown(seen)
+            scores, shown = dict(plan.scores), field.shown(seen)
             estimator: Any = plan
         else:
             if self.skewed:
@@ -339,6 +339,8 @@ class _Field:
                 sample = scores[name].gaps if name in scores else None
                 if sample is not None:
                     scores[name] = scores[name].at_level(sample.pick(own), sample.odds)
+        for one in scores.values():
+            one.warn_of_scale()
         scales = {name: one.scale for name, one in scores.items()}
         distributions = {name: scale.distribution for name, scale in scales.items()}
         # scaled in the space of the method, in which the score was made; then units, then the

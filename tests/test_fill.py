@@ -391,6 +391,15 @@ def test_error_is_scaled_for_the_level_that_the_fill_states(chunks):
     xr.testing.assert_allclose(filled[1.8]["sst_error"], filled[1.0]["sst_error"], rtol=0.01)
 
 
+@pytest.mark.parametrize(("error", "warned"), [(0.5, True), (100.0, False)])
+def test_an_error_that_is_scaled_by_much_is_warned_of(error, warned, caplog):
+    with caplog.at_level(logging.WARNING):
+        out = fill(field((12, 6, 7), masks="clouds"), Spy(error=error))
+    factor = strict(out["sst"].attrs["sstfill_score"])["sigma_scale"]
+    said = f"the stated error had to be scaled by {factor:.3g} to hold on withheld clouds"
+    assert (said in caplog.text) == warned == (not 1 / 4 < factor < 4)
+
+
 def test_tails_are_stated_with_the_error(monkeypatch):
     da, heavy = field((12, 6, 7), masks="clouds"), ErrorDistribution(4.0)
     monkeypatch.setattr("sstfill.validation.calibration.TRIED", (heavy,))

@@ -171,8 +171,14 @@ class SequenceScaling:
         >>> SequenceScaling.fit(np.concatenate(parts), parts)
         SequenceScaling(mean=16.0, std=1.0, kind='sequence')
         """
-        about_own = [(sequence - np.nanmean(sequence)).ravel() for sequence in sequences]
-        return cls(mean=Scaling.fit(obs).mean, std=Scaling.fit(np.concatenate(about_own)).std)
+        mean, about_own = Scaling.fit(obs).mean, []
+        for sequence in sequences:
+            about_own.append((sequence - np.nanmean(sequence, dtype=np.float64)).ravel())
+        std = Scaling.fit(np.concatenate(about_own)).std
+        # constant sequences: dividing by their rounding errors would blow these up
+        if std <= ROUNDING * abs(mean):
+            std = 1.0
+        return cls(mean=mean, std=std)
 
     def of_sequence(self, seen: NDArray[np.floating]) -> Scaling:
         """Return the scaling of a sequence: about the mean of what is seen of it, NaN elsewhere."""

@@ -13,6 +13,7 @@ import xarray as xr
 from sstfill.errors import OptionError, ReadError
 from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.variables import find_fields
+from sstfill.io.error_origin import opening
 from sstfill.io.untrusted import guard
 
 
@@ -80,8 +81,8 @@ def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
         Nothing in the root is a field, and several groups hold some.
     """
     if group is not None:
-        return _located(open_group(path, group, **how))
-    root = _located(guard.open_dataset(path, **how))
+        return _located(path, open_group(path, group, **how))
+    root = _located(path, guard.open_dataset(path, **how))
     if find_fields(root):
         return root
     holders = {}
@@ -93,7 +94,7 @@ def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
         return root
     root.close()
     if len(holders) == 1:
-        return _located(_with_inherited(path, next(iter(holders)).split("/"), how))
+        return _located(path, _with_inherited(path, next(iter(holders)).split("/"), how))
     listed = ", ".join(f"{name} ({', '.join(fields)})" for name, fields in holders.items())
     raise ReadError(
         f"cannot read {path}: its fields lie in several groups, {listed}; name one: "
@@ -101,9 +102,14 @@ def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
     )
 
 
-def _located(ds: xr.Dataset) -> xr.Dataset:
+def _located(path: Path, ds: xr.Dataset) -> xr.Dataset:
     """Tell positions and times; what is returned closes the file as `ds` does."""
-    found = located(ds)
+    try:
+        with opening(path):
+            found = located(ds)
+    except BaseException:
+        ds.close()
+        raise
     if found is not ds:  # a dataset that was made of another closes nothing by itself
         found.set_close(ds.close)
     return found

@@ -50,12 +50,13 @@ def fitted_and_scored(
     score = _score(
         fitted.estimate, holdout.windows, holdout.resemblance, name, FRACTION, archive.seed
     )
-    if holdout.little:
-        return fitted, score
-    # The fit without the withheld pixels has served its purpose.
-    shutil.rmtree(folder)
-    fitted = fit(method, archive, folder)
-    return fitted, score.at_level(*_stated(fitted, holdout.gaps))
+    if not holdout.little:
+        # The fit without the withheld pixels has served its purpose.
+        shutil.rmtree(folder)
+        fitted = fit(method, archive, folder)
+        score = score.at_level(*_stated(fitted, holdout.gaps))
+    score.warn_of_scale()
+    return fitted, score
 
 
 def _stated(fitted: FittedMethod, gaps: Sequence[WindowGaps]) -> tuple[NDArray, NDArray]:

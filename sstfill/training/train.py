@@ -107,8 +107,8 @@ def train(
         Folder for the checkpoint, the log and the state to resume from; None writes nothing. The
         processes of torchrun share their first guesses there.
     resume
-        Go on with the training in `out`, if there is one: with the same data, clouds and start,
-        which are not compared.
+        Go on with the training in `out`, if there is one: with the same data, clouds, start,
+        `clips` and `validated`, which are not compared.
     limits
         How much of a Dask-backed archive is held in memory.
 

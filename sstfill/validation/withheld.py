@@ -17,6 +17,7 @@ from sstfill.fields.gaps import derived_seed
 from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
 from sstfill.validation.calibration import (
+    EXTREME,
     IMAGES,
     LEVELS,
     StratifiedScale,
@@ -56,6 +57,10 @@ ANOTHER = 51
 """
 MOST_OFF = 3.0
 """By which factor the errors stated in a trial and in the fill may differ, and be reconciled."""
+LEAST_ALIKE = 0.1
+"""Mean weight of withheld pixels, and of gaps, from which on their surroundings are comparable: 0.5
+where they are the same, 0.26 to 0.43 on the series of docs/benchmarks/errors.md.
+"""
 USUAL = 4.0
 """Beyond this factor something is wrong with the stated error, and the log warns of it."""
 
@@ -93,8 +98,9 @@ class WithheldScore:
         cloudy series by four methods they changed by a tenth of the change of what is stated. So
         the scale takes it back.
 
-        Not for a fill by what was fitted in the trial: there the level is the same, and what
-        differs belongs to the pixels.
+        Where hardly any withheld pixel is like a gap, as where whole images are missing, nothing
+        can be compared: what differs may belong to the pixels, and the scale stays as it is. So it
+        does for a fill by all that was fitted in the trial, where the level is the same.
 
         The level is the mean logarithm of the errors stated. Pixels withheld and gaps count by the
         odds that they were of the other kind, with which both have the same mean surroundings (Li,
@@ -110,13 +116,17 @@ class WithheldScore:
         found = self.estimates
         if found is None or np.unique(found.image).size < IMAGES:
             return self
-        in_trial = _mean_logarithm(found.sigma, found.odds / (1 + found.odds))
-        in_fill = _mean_logarithm(stated, 1 / (1 + odds))
+        of_withheld, of_gaps = found.odds / (1 + found.odds), 1 / (1 + odds)
+        in_trial = _mean_logarithm(found.sigma, of_withheld)
+        in_fill = _mean_logarithm(stated, of_gaps)
         if in_trial is None or in_fill is None:
             return self
-        bound = np.log(MOST_OFF)
+        if min(of_withheld.mean(), of_gaps.mean()) < LEAST_ALIKE:
+            return self
+        bound, extreme = np.log(MOST_OFF), np.log(EXTREME)
         level = float(np.clip(in_trial - in_fill, -bound, bound))
-        scale = replace(self.scale, logarithm=self.scale.logarithm + level)
+        logarithm = np.clip(self.scale.logarithm + level, -extreme, extreme)
+        scale = replace(self.scale, logarithm=logarithm)
         summary = self.summary | {
             "level": float(np.exp(level)),
             "sigma_scale": self.sigma_scale * float(np.exp(level)),
@@ -124,6 +134,15 @@ class WithheldScore:
         if not scale.is_single:
             summary["scale"] = scale.to_dict()
         return replace(self, summary=summary, scale=scale)
+
+    def warn_of_scale(self) -> None:
+        """Warn where the stated error is scaled by much: something is wrong with it."""
+        if not 1 / USUAL < self.sigma_scale < USUAL:
+            log.warning(
+                "the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely "
+                "on it",
+                self.sigma_scale,
+            )
 
     @property
     def sigma_scale(self) -> float:
@@ -150,7 +169,8 @@ def withheld_score(
 ) -> dict[str, WithheldScore]:
     """Withhold observations as the gaps of the series lie, and score each variable.
 
-    Pixels count by weights with which they resemble the gaps, in the errors as in the scale. The
+    Pixels count by weights with which they resemble the gaps: in the errors by distance and lag, in
+    scale and coverage by all their surroundings (`sstfill.validation.withholding.likeness`). The
     error scale, by distance to data, fits all of `sstfill.validation.calibration.LEVELS` as well as
     can be, see `sstfill.validation.calibration.StratifiedScale`. The coverage is out of sample:
     scale and distribution from some of the images are tested on the others, see
@@ -330,17 +350,10 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
             summary["coverage"][str(level)] = held
     # What is applied to the fill comes from all pixels: the halves only tell how well that works.
     scale = _scale(z, found, np.ones(z.size, bool))
-    one = error_scale(z, alike, scale.distribution)
-    summary["sigma_scale"] = one
+    summary["sigma_scale"] = error_scale(z, alike, scale.distribution)
     if not scale.is_single:
         summary["scale"] = scale.to_dict()
     summary |= scale.distribution.attrs()
-    if not 1 / USUAL < one < USUAL:
-        log.warning(
-            "the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely "
-            "on it",
-            one,
-        )
     return WithheldScore(summary, scale, estimates)
 
 

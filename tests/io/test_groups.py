@@ -51,6 +51,20 @@ def test_the_group_that_is_named_is_read(cloudy, path):
         io.open(path, group="nihgt")
 
 
+def test_a_group_whose_times_cannot_be_read_is_one_line_and_closed(cloudy, path, monkeypatch):
+    put(cloudy, path, "day")
+    opened = []
+
+    def damaged(ds: xr.Dataset) -> xr.Dataset:
+        ds.set_close(lambda: opened.append(ds))
+        raise RuntimeError("NetCDF: HDF error")
+
+    monkeypatch.setattr("sstfill.io.groups.located", damaged)
+    with pytest.raises(ReadError, match=f"cannot read {path}: .*HDF error"):
+        io.open(path, group="day")
+    assert len(opened) == 1
+
+
 def test_coordinates_of_the_groups_above_are_inherited(cloudy, path):
     put(cloudy.coords.to_dataset().assign(crs=0), path, "/")
     put(cloudy.drop_vars(list(cloudy.coords)), path, "science")

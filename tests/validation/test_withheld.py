@@ -275,6 +275,14 @@ def test_scale_takes_back_the_level_of_what_a_fill_states(stated, level):
     assert other.sigma_scale == pytest.approx(level * found.sigma_scale)
 
 
+def test_pixels_unlike_all_gaps_tell_no_level():
+    """As where whole images are missing: errors of the method are larger there, and rightly so."""
+    obs = cloudy()
+    found = withheld_score(Spy(error=1.0), obs, all_sea(obs), 0)["sst"]
+    apart = np.full(found.gaps.odds.size, 1000.0)
+    assert found.at_level(np.full(apart.size, 2.0), apart) is found
+
+
 def test_errors_of_few_images_tell_no_level():
     obs = cloudy(ny=20, nx=30)[:1]
     found = withheld_score(Spy(error=1.0), obs, all_sea(obs.fillna(1.0)), 0)["sst"]

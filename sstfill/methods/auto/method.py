@@ -16,7 +16,7 @@ from sstfill import config
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.methods.auto.choice import COST, Choice, choose, drawing_method, untried
-from sstfill.methods.base import Archive, FittedMethod, Method, Simulates
+from sstfill.methods.base import Archive, FitsOnce, FittedMethod, Method, Simulates
 from sstfill.methods.common.deviations import about, check_error
 from sstfill.methods.registry import METHODS, affordable, register, seeded
 from sstfill.validation.withheld import WithheldScore, score_estimates
@@ -137,9 +137,11 @@ class Auto:
         assert choice.cross_fitted is not None
         settings = {"fraction": self.fraction, "seed": self.seed}
         # On the pixels of the choice, but cross-fitted: no further clouds need be withheld for it.
-        # No gaps: the methods fill by what they fitted in the trial, on the level of its errors.
+        # What is fitted anew may state errors on another level than in its trial.
+        anew = not any(isinstance(method, FitsOnce) for method in choice.methods)
         scores = score_estimates(
-            choice.cross_fitted, holdout.variables, settings, holdout.resemblance, {}
+            *(choice.cross_fitted, holdout.variables, settings, holdout.resemblance),
+            holdout.gaps if anew else {},
         )
         return FillPlan(choice, scores, candidates, self.seed)
 

@@ -131,9 +131,7 @@ class Networks:
         with torch.inference_mode():
             batch = self._to_batch(values[np.newaxis]), self._to_batch(observed[np.newaxis])
             estimate = _to_array(self.network().estimate(*batch))
-        self._check(
-            estimate, "times three standard deviations from the mean of what it was trained on"
-        )
+        self._check(estimate, "times three standard deviations from the level of its training")
         return estimate
 
     def _to_batch(self, sequence: NDArray) -> Any:

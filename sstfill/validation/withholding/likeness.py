@@ -28,6 +28,8 @@ CLIP = (0.1, 10.0)
 """Bounds of the weights: beyond them a few pixels would stand for many."""
 FARTHEST = 8.0
 """Bound of the logarithm of the odds, either way."""
+SLAB = 100_000
+"""Pixels whose terms are in memory at once: there are 17 of each."""
 
 
 class Surroundings(NamedTuple):
@@ -176,9 +178,12 @@ class Likeness:
 
     def odds(self, pixels: Surroundings) -> NDArray:
         """Return the odds of each pixel to be a gap, ``(n,)``; 1 where they are even."""
-        terms = (_terms(pixels, self.limits) - self.centre) / self.spread
-        score = self.coefficients[0] + terms @ self.coefficients[1:]
-        odds: NDArray = np.exp(score.clip(-FARTHEST, FARTHEST))
+        odds = np.empty(pixels.dates.size)
+        for start in range(0, odds.size, SLAB):
+            slab = np.arange(start, min(start + SLAB, odds.size))
+            terms = (_terms(pixels.at(slab), self.limits) - self.centre) / self.spread
+            score = self.coefficients[0] + terms @ self.coefficients[1:]
+            odds[slab] = np.exp(score.clip(-FARTHEST, FARTHEST))
         return odds
 
 
@@ -194,7 +199,8 @@ def weights(odds: NDArray) -> NDArray:
 
 def _some(pixels: Surroundings) -> Surroundings:
     """Every so many of the pixels, if they are many."""
-    return pixels.at(np.arange(0, pixels.dates.size, max(1, pixels.dates.size // PIXELS)))
+    step = max(1, -(-pixels.dates.size // PIXELS))
+    return pixels.at(np.arange(0, pixels.dates.size, step))
 
 
 def _terms(pixels: Surroundings, limits: NDArray) -> NDArray:

@@ -195,6 +195,7 @@ class SeriesHoldout:
             lag=self.lag[rows],
             weight=self.weight[rows],
             odds=self.odds[rows],
+            gaps={},  # those are of the whole
         )
         return part, rows
 

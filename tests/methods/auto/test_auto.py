@@ -324,6 +324,12 @@ def test_none_that_can_do_with_the_data():
         fill(short, Auto(methods=("dineof",)), variables="sst")
 
 
+@pytest.mark.parametrize(("name", "anew"), [("climatology", True), ("bayes_eof", False)])
+def test_the_level_is_told_of_methods_that_are_fitted_anew(name, anew):
+    found = fill(sea_surface(), Auto(methods=(name,)), variables="sst")
+    assert ("level" in json.loads(found.sst.attrs["sstfill_score"])) == anew
+
+
 def one_pixel(field: xr.DataArray) -> xr.DataArray:
     """A series of which only one pixel is observed: nothing of it can be withheld."""
     return field.where((field.lat == field.lat[3]) & (field.lon == field.lon[3]))
