@@ -86,7 +86,7 @@ def of_the_mean(network: Gan, obs: xr.DataArray) -> float:
     options = config.build(TrainOptions, network.checkpoint.config["trained"]["options"])
     if obs.name != "grey":
         options = replace(options, level="sequence")
-    source = _source(TrainingField.of(obs, None, None, None), options, "own", 1, OUT)
+    source = _source(TrainingField.of(obs, None, None, None), options, "own", 1, 8, OUT)
     errors = []
     for sample in source.validation():
         errors.append(sample.values[sample.withheld].abs())
@@ -98,6 +98,8 @@ def of_the_mean(network: Gan, obs: xr.DataArray) -> float:
 def histories(found: datasets.DatasetChoice, networks: Mapping[str, Gan]) -> Iterator[tuple]:
     """Yield name, rows of the log, and the error of the mean, of every network."""
     for source in found.sources:
+        if source.name not in networks:
+            continue
         obs = cloudy(source, found)
         trained = {source.name: networks[source.name]}
         if source.name == SERIES[0]:
