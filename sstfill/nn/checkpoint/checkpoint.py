@@ -43,7 +43,7 @@ WIDEST = 8
 """Bytes of a number of the weights at most."""
 
 
-class Outline(NamedTuple):
+class NetworkOutline(NamedTuple):
     """What is known of a network without its weights."""
 
     shapes: Shapes
@@ -175,7 +175,7 @@ class Checkpoint:
         return summary(str(self), self._config)
 
 
-def _outline(config: Mapping[str, Any]) -> Outline:
+def _outline(config: Mapping[str, Any]) -> NetworkOutline:
     """Check a configuration, and outline its network without memory for its weights."""
     network: Any = config.get("network")
     if not describes_network(network):
@@ -192,10 +192,10 @@ def _outline(config: Mapping[str, Any]) -> Outline:
 
 
 @functools.lru_cache(maxsize=64)
-def _outline_of(name: str, options: str) -> Outline:
+def _outline_of(name: str, options: str) -> NetworkOutline:
     """Outline a network; to load one checkpoint asks for this three times."""
     network = _new_network({"name": name, "options": json.loads(options)}, "meta")
-    return Outline(_shapes(network.state_dict()), registry.size(network))
+    return NetworkOutline(_shapes(network.state_dict()), registry.size(network))
 
 
 def _new_network(described: Any, device: str) -> nn.Module:

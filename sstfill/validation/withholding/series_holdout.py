@@ -142,7 +142,7 @@ class SeriesHoldout:
                 resemblance[name] = alike.summary()
                 likeness = Likeness.fit(around.at(here), around_gaps.at(like))
                 odds[here] = likeness.odds(around.at(here))
-                image, _, row, column = (index[like] for index in pixels)
+                image, row, column = pixels[0][like], pixels[2][like], pixels[3][like]
                 own = likeness.odds(around_gaps.at(like))
                 gaps[name] = GapSample(image, row, column, own)
         return cls(obs, sea, hidden, scored, distance, lag, weight, odds, gaps, resemblance)
