@@ -237,6 +237,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="of frames, for Frechet distances: of random weights, or of EfficientNet-lite0 from "
         "the extra features, which takes 0.05 s for each frame of each fill (default: random)",
     )
+    for option, network, distance in (("inception", "InceptionV3", "FID"), ("i3d", "I3D", "FVD")):
+        parser.add_argument(
+            f"--{option}",
+            metavar="FILE",
+            help=f"weights of {network}, with which the Frechet distance is {distance}",
+        )
     parser.add_argument(
         "--steps",
         type=int,
@@ -285,6 +291,8 @@ def run_bench(args: argparse.Namespace) -> Iterator[str]:
         seed=args.seed,
         device=args.device,
         features=args.features,
+        inception=args.inception,
+        i3d=args.i3d,
         methods=tuple(methods) if methods else None,
         operators=tuple(operators) if operators else None,
     )

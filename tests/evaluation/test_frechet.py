@@ -5,6 +5,7 @@ own.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 import subprocess
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.evaluation.paper import frechet_features
+from sstfill.evaluation.paper import datasets, frechet_features, protocol, tables
 from sstfill.evaluation.paper.frechet import FrechetScore, frechet_distance, frechet_score
 from sstfill.evaluation.paper.frechet_features import (
     EfficientNetFeatures,
@@ -29,6 +30,7 @@ from sstfill.evaluation.paper.frechet_features import (
     InceptionFeatures,
     RandomFeatures,
 )
+from sstfill.evaluation.paper.plan import ProtocolPlan
 
 SPAN = (10.0, 20.0)
 LIBRARY = "torch_fidelity.feature_extractor_inceptionv3"
@@ -469,3 +471,42 @@ def test_pretrained_features_without_their_package_say_what_to_install(
 def test_importing_loads_no_torch() -> None:
     code = "import sys, sstfill.evaluation.paper.frechet; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- in the benchmark ---
+
+
+@pytest.mark.parametrize("standard", [False, True])
+def test_the_benchmark_compares_by_the_weights_of_its_user(
+    standard, tiny_i3d, fake_library, monkeypatch
+):
+    if standard:
+        files = {InceptionFeatures: fake_library, I3DFeatures: tiny_i3d}
+        for features, file in files.items():
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            monkeypatch.setattr(features, "standard_file", digest)
+    plan = ProtocolPlan(
+        sequences=2,
+        frames=10,
+        clip_frames=10,
+        size=16,
+        methods=("climatology", "interpolate"),
+        operators=("remove-pixel",),
+        inception=str(fake_library),
+        i3d=str(tiny_i3d),
+    )
+    found = protocol.run(plan, datasets.find([], shapes=True)).results
+    names = found.attrs["features"]
+    assert (names == {"frames": "FID", "sequences": "FVD"}) == standard
+    page = tables.to_markdown(found)
+    assert ("compared by FID, sequences by FVD." in page) == standard
+    assert ("mean nothing beside" in page) != standard
+    for distance in ("frechet_frames", "frechet_sequences"):
+        assert (found[distance] > 0).any()
+
+
+def test_the_benchmark_refuses_what_its_networks_cannot_see(tiny_i3d, tmp_path):
+    with pytest.raises(OptionError, match="sequences of 8 frames; I3D needs at least 10"):
+        ProtocolPlan(frames=8, i3d=str(tiny_i3d))
+    with pytest.raises(ReadError, match="no file"):
+        ProtocolPlan(i3d=str(tmp_path / "none.pt"))

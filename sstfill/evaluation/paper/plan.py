@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from sstfill import occlusion
 from sstfill.checks import check_choice, check_number
-from sstfill.errors import unknown
+from sstfill.errors import OptionError, unknown
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
-from sstfill.evaluation.paper.frechet_features import EfficientNetFeatures
+from sstfill.evaluation.paper.frechet_features import I3D_FRAMES
 from sstfill.evaluation.paper.published import MIDDLE, OCCLUDED
+from sstfill.evaluation.paper.realism import Viewers
 from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
 from sstfill.methods import METHODS, Method, method_class
 from sstfill.methods.registry import seeded
@@ -49,6 +50,9 @@ class ProtocolPlan:
         For methods that have an option `device`: ``"auto"``, ``"cpu"`` or ``"cuda"``.
     features
         Of frames, for Frechet distances: "random" or "efficientnet", a trained network.
+    inception, i3d
+        Files of weights of InceptionV3 and I3D: with them the distances are FID and FVD, see
+        `sstfill.evaluation.paper.frechet_features`. FVD needs sequences of ten frames.
     training
         How the networks that the protocol is given were trained, in words.
     trained_on
@@ -65,6 +69,8 @@ class ProtocolPlan:
     seed: int = 0
     device: str = "auto"
     features: str = "random"
+    inception: str | None = None
+    i3d: str | None = None
     training: str = ""
     trained_on: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,11 +87,21 @@ class ProtocolPlan:
             if name not in OPERATORS:
                 raise unknown("operator", name, OPERATORS)
         check_choice("features", self.features, FEATURES)
-        if self.features == "efficientnet":
-            EfficientNetFeatures()  # fail now rather than in every row
+        _ = self.viewers.names  # fail now rather than in every row
+        shortest = min(self.frames, self.clip_frames)
+        if self.i3d is not None and shortest < I3D_FRAMES:
+            raise OptionError(
+                f"sequences of {shortest} frames; I3D needs at least {I3D_FRAMES}, give longer "
+                "ones, or leave i3d out"
+            )
         check_choice("device", self.device, DEVICES)
         if self.device == "cuda":
             pick_device(self.device)  # fail now rather than in every row
+
+    @property
+    def viewers(self) -> Viewers:
+        """The features by which sequences are compared."""
+        return Viewers.of(self.features, self.inception, self.i3d)
 
     @property
     def chosen(self) -> dict[str, Method]:

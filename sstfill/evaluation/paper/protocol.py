@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from sstfill.errors import OptionError, SstfillError
 from sstfill.evaluation.paper.datasets import DatasetChoice
-from sstfill.evaluation.paper.frechet import Features
 from sstfill.evaluation.paper.plan import CLOUD, Case, ProtocolPlan, cases
 from sstfill.evaluation.paper.published import MIDDLE
-from sstfill.evaluation.paper.realism import OF_PIECES, Looks, distances, frame_features, looks
+from sstfill.evaluation.paper.realism import Looks, Viewers, distances, looks
 from sstfill.evaluation.paper.sequences import TruthSource
 from sstfill.fill import fill
 from sstfill.methods import Method
@@ -116,7 +115,7 @@ def run(
             f"operators={plan.operators!r} leave nothing to run on these data; leave the option out"
         )
     methods = plan.chosen
-    look = partial(_looks, of_frames=frame_features(plan.features))
+    look = partial(_looks, viewers=plan.viewers)
     networks = networks or {}
     shown = _to_show(todo)
     samples: list[xr.DataArray] = []
@@ -188,7 +187,7 @@ def _to_show(todo: list[Case]) -> set[int]:
     return set(first.values())
 
 
-def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks:
+def _looks(fields: xr.Dataset, sequence: Sequence, viewers: Viewers) -> Looks:
     """Compute the features of a true or filled sequence, black to white over the truth's range."""
     values = fields[list(sequence.truth)].to_array().values  # c t y x
     # Land is the same in truth and fill, and must not tell them apart.
@@ -197,7 +196,7 @@ def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks
     least, greatest = float(truth.min()), float(truth.max())
     if greatest <= least:  # a field of one value
         greatest = least + 1.0
-    return looks(values, (least, greatest), of_frames)
+    return looks(values, (least, greatest), viewers)
 
 
 def _rng(*parts: int | str) -> np.random.Generator:
@@ -377,5 +376,5 @@ def _attrs(
     fingerprints = {}
     for name, prints in joined.items():
         fingerprints[name] = hashlib.sha256(prints.encode()).hexdigest()[:16]
-    features = {"frames": frame_features(plan.features).name, "sequences": OF_PIECES.name}
-    return dataclasses.asdict(plan) | {"fingerprints": fingerprints, "features": features}
+    seen_by = {"fingerprints": fingerprints, "features": plan.viewers.names}
+    return dataclasses.asdict(plan) | seen_by

@@ -59,9 +59,15 @@ state the range).
 files.
 - LWP thresholds are set to the paper's occluded fractions of the whole series; a sequence of it \
 has more or less.
-- FID and FVD need networks pre-trained on ImageNet and Kinetics, which are not at hand. Ours are \
-Frechet distances of {frames} (single frames) and of {sequences} (pieces of sequences): they \
-compare methods within one table, and **mean nothing beside the paper's FID and FVD**.
+"""
+LOOKS = "- Single frames are compared by {frames}, sequences by {sequences}."
+STANDARD = """ \
+Both grow as sequences get fewer.
+"""
+OTHER = """ \
+FID and FVD need networks pre-trained on ImageNet and Kinetics (`--inception`, `--i3d`). Distances \
+of other features compare methods within one table, and **mean nothing beside the paper's FID and \
+FVD**.
 """
 
 
@@ -70,7 +76,11 @@ def to_markdown(
 ) -> str:
     """Write tables 1 to 4 with the paper's numbers beside ours."""
     lines = records(results)
-    reading = READING.format(**results.attrs["features"])
+    distances = {}
+    for what, name in results.attrs["features"].items():
+        distances[what] = name if name in ("FID", "FVD") else f"the Frechet distance of {name}"
+    standard = {"FID", "FVD"} == set(distances.values())
+    reading = READING + LOOKS.format(**distances) + (STANDARD if standard else OTHER)
     parts = ["# The paper's protocol on the data at hand\n", _heading(facts(results)), reading]
     parts += [f"![{name}]({name})\n" for name in figures]
     parts += ["## Data\n", _data(lines, results.attrs["fingerprints"]), _files(notes)]
