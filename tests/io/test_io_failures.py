@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import threading
@@ -114,6 +115,23 @@ def test_an_interrupt_leaves_nothing(tmp_path, suffix, lazy, after):
         signal.signal(signal.SIGTERM, before)
     time.sleep(0.1)
     assert [p.name for p in tmp_path.iterdir()] in ([], [out.name])
+
+
+def test_an_interrupt_while_an_earlier_output_is_removed_leaves_nothing(tmp_path, monkeypatch):
+    ds, out = large(False), tmp_path / "a.zarr"
+    io.write(ds, out)
+    remove, removed = shutil.rmtree, []
+
+    def interrupted(path: Path) -> None:
+        removed.append(path)
+        if len(removed) == 1:
+            raise Stopped
+        remove(path)
+
+    monkeypatch.setattr("sstfill.io.output.atomic.shutil.rmtree", interrupted)
+    with pytest.raises(Stopped):
+        io.write(ds, out)
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
 def test_blocks_under_way_end_before_an_error_goes_on():

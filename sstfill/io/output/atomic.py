@@ -212,11 +212,19 @@ def _remove(path: Path) -> None:
     for pause in (0.0, 0.1, 0.5):  # a worker elsewhere may still be writing its last block
         time.sleep(pause)
         try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            _delete(path)
             return
         except OSError as error:
             reason = error
+        except BaseException:  # an interrupt is no reason to leave a part of it
+            with contextlib.suppress(OSError):
+                _delete(path)
+            raise
     log.warning("left behind %s: %s", path, reason)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

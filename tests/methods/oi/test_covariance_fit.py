@@ -182,6 +182,7 @@ def test_excerpt_is_where_most_is_observed(lazy) -> None:
 )
 def test_excerpt_of_a_large_series_is_a_window(shape, window, monkeypatch) -> None:
     monkeypatch.setattr(subsample, "VALUES", 2000)
+    monkeypatch.setattr(subsample, "LEAST_SIDE", 1)
     obs = on_plane(np.ones(shape))
     part, sea = subsample.excerpt(obs, xr.ones_like(obs[0], bool))
     assert part.shape == (shape[0], *window) and sea.shape == window
