@@ -322,11 +322,13 @@ def _source(
         )
     # of the training block alone: the validation must not leak into it
     trained_on = archive.obs[blocks.training]
-    scaling: Scaling | SequenceScaling = Scaling.fit(trained_on)
+    scaling: Scaling | SequenceScaling
     if options.level == "sequence":
         rng = np.random.default_rng([options.seed, 3])
         drawn = [parts[0].windows.draw(rng).obs.values for _ in range(SCALED_BY)]
         scaling = SequenceScaling.fit(trained_on, drawn)
+    else:
+        scaling = Scaling.fit(trained_on)
     return PaperSource(
         training_part=parts[0],
         validation_part=parts[1],
