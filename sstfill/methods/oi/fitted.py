@@ -219,7 +219,8 @@ class FittedOi:
         for member in range(members):
             value = found.at_targets(member)[back]
             drawn[member, gaps.where] = gaps.level + gaps.scatter * value
-        return estimate.assign(members=(("member", *window.obs.dims), drawn))
+        scales = self.fitted.covariance.mean_scales()
+        return estimate.assign(members=(("member", *window.obs.dims), drawn, scales))
 
     def background(self, window: Window) -> Background:
         """Return the background of all that a window shows, and the scatter about it."""
@@ -235,7 +236,9 @@ class FittedOi:
 
     def _gaps(self, window: Window) -> _Gaps:
         """Find the gaps inside a window, and standardise what it shows."""
-        at, sea = positions(window.obs), window.sea.values.astype(bool)
+        _, rows, columns = window.patch.seen
+        at = positions(window.obs, rows.start, columns.start)
+        sea = window.sea.values.astype(bool)
         background = self.background(window)
         standard = standardised(window.obs, [background], sea, at)
         times, rows, columns = window.patch.within

@@ -11,13 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.reading.positions import (
-    EARTH_RADIUS,
-    along_axis,
-    cell_km,
-    degrees,
-    on_the_sphere,
-)
+from sstfill.fields.reading.positions import EARTH_RADIUS, degrees, on_the_sphere, place_km
 
 Step = tuple[float, float]
 
@@ -50,8 +44,11 @@ class Positions(NamedTuple):
         return np.asarray(np.isfinite(self.xyz).all(axis=-1))
 
 
-def positions(field: xr.DataArray) -> Positions:
+def positions(field: xr.DataArray, row: int = 0, column: int = 0) -> Positions:
     """Return the positions of a standardised field's pixels.
+
+    `row` and `column`: how many of the whole grid come before the field, see
+    `sstfill.fields.reading.positions.place_km`.
 
     >>> degree = {"lat": [0.0], "lon": [0.0, 1.0]}
     >>> equator = xr.DataArray(np.zeros((1, 1, 2)), degree, ("time", "lat", "lon"))
@@ -60,7 +57,7 @@ def positions(field: xr.DataArray) -> Positions:
     111.2
     """
     if not on_the_sphere(field):
-        return _on_the_plane(field)
+        return _on_the_plane(place_km(field, row, column))
     lat, lon = map(np.deg2rad, degrees(field))
     if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
@@ -70,26 +67,11 @@ def positions(field: xr.DataArray) -> Positions:
     return Positions(EARTH_RADIUS * up, northward, eastward, EARTH_RADIUS * lat)
 
 
-def _on_the_plane(field: xr.DataArray) -> Positions:
-    dy, dx = cell_km(field)
-    north, east = np.meshgrid(_along(field, "y", dy), _along(field, "x", dx), indexing="ij")
-    zero, one = np.zeros_like(north), np.ones_like(north)
-    return Positions(
-        np.stack([east, north, zero], -1),
-        np.stack([zero, one, zero], -1),
-        np.stack([one, zero, zero], -1),
-        north,
-    )
-
-
-def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
-    """Coordinate of the plane in km, ascending or descending; counted in steps if it has no unit
-    of length.
-    """
-    along = along_axis(field, dim)
-    if along is None:
-        return step * np.arange(field.sizes[dim], dtype=np.float64)
-    return along
+def _on_the_plane(xyz: NDArray[np.float64]) -> Positions:
+    northward, eastward = np.zeros_like(xyz), np.zeros_like(xyz)
+    northward[..., 1] = 1.0
+    eastward[..., 0] = 1.0
+    return Positions(xyz, northward, eastward, xyz[..., 1])
 
 
 @dataclass(frozen=True)
