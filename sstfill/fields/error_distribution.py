@@ -83,7 +83,7 @@ class ErrorDistribution:
         Examples
         --------
         >>> ErrorDistribution(4.0).factor(np.array([-1.0, 0.0, 1.0])).round(2).tolist()
-        [0.55, 0.77, 1.2]
+        [0.55, 0.77, 1.19]
         """
         if self.is_gaussian:
             return np.ones_like(level)
