@@ -14,13 +14,7 @@ from sstfill.methods.oi.covariance import Covariance, Offsets, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
 if TYPE_CHECKING:
-    from sstfill.methods.oi.solver_kernels import (
-        Kernel,
-        LagTables,
-        NeighbourOffsets,
-        Space,
-        Tiles,
-    )
+    from sstfill.methods.oi.solver_kernels import Kernel, LagTables, NeighbourOffsets, Space, Tiles
 
 DAY = 86400.0
 SIDE = 4

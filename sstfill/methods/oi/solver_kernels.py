@@ -403,10 +403,8 @@ def numbered(P, pixels, origin, days, tables, table, lag):
         lag[j] = lag_number(t, y, x)
         for k, steps in enumerate((t, y, x)):
             least[k], most[k] = min(least[k], steps), max(most[k], steps)
-    for k in range(3):
-        if most[k] - least[k] > REACH[k]:
-            return False
-    return True
+    apart = most - least
+    return apart[0] <= REACH[0] and apart[1] <= REACH[1] and apart[2] <= REACH[2]
 
 
 @compiled(fastmath=FAST)
