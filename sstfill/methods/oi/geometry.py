@@ -43,6 +43,25 @@ class Positions(NamedTuple):
         """True where there is a position, ``(y, x)``."""
         return np.asarray(np.isfinite(self.xyz).all(axis=-1))
 
+    def cells(self, y: NDArray[np.integer], x: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Step from some pixels to the next along y, and along x, ``(n, 2, 2)``: northward and
+        eastward, km. From the last pixel of an axis it is the step before; NaN where there is none.
+        """
+        rows, columns = np.array(self.xyz.shape[:2]) - 1
+        found = np.full((len(y), 2, 2), np.nan)
+        if rows:
+            before = np.minimum(y, rows - 1)
+            found[:, 0] = self._apart((y, x), self.xyz[before + 1, x] - self.xyz[before, x])
+        if columns:
+            before = np.minimum(x, columns - 1)
+            found[:, 1] = self._apart((y, x), self.xyz[y, before + 1] - self.xyz[y, before])
+        return found
+
+    def _apart(self, pixel: tuple[NDArray, NDArray], vector: NDArray) -> NDArray[np.float64]:
+        """Northward and eastward part of a vector at each pixel, ``(n, 2)``."""
+        parts = [(vector * unit[pixel]).sum(-1) for unit in (self.northward, self.eastward)]
+        return np.stack(parts, -1)
+
 
 def positions(field: xr.DataArray, row: int = 0, column: int = 0) -> Positions:
     """Return the positions of a standardised field's pixels.
