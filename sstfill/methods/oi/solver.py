@@ -80,6 +80,8 @@ class Solver:
         """
         from sstfill.methods.oi import solver_kernels  # Numba takes long to import
 
+        # of whatever layout: for each the kernels would be compiled once more
+        targets = np.ascontiguousarray(targets)
         given = (values, targets, self.tiles(values, targets), self.space(), self.kernel())
         if self.device == "cpu":
             return solver_kernels.solve(*given)
