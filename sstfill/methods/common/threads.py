@@ -8,13 +8,15 @@ Products of blocks with a few vectors spend more time waiting for BLAS threads t
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,8 +26,18 @@ _CORES: ContextVar[int | None] = ContextVar("sstfill_cores", default=None)
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Use one BLAS thread inside this context."""
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:
+    """Look for the libraries that have threads; each of so many `modules` may have brought one.
+
+    It takes a millisecond, as long as a decomposition of a small matrix.
+    """
+    del modules  # the key: what is imported later is looked for anew
+    return ThreadpoolController()
 
 
 @contextmanager

@@ -279,7 +279,8 @@ class WithheldTrial:
         at = positions(obs)
         values = standardised(obs, backgrounds, sea.values.astype(bool), at)
         rng = np.random.default_rng(seed)
-        targets = np.argwhere(hidden & np.isfinite(values)).astype(np.int32)
+        # `argwhere` lays out its transpose, for which each kernel would be compiled once more
+        targets = np.ascontiguousarray(np.argwhere(hidden & np.isfinite(values)), np.int32)
         targets = targets[np.sort(rng.permutation(len(targets))[:most])]
         truth = values[tuple(targets.T)].astype(np.float64)
         values[hidden] = np.nan

@@ -347,7 +347,7 @@ class PatchSolver:
         inside = (slice(None), *patch.within)
         wanted = np.zeros(values.shape, bool)
         wanted[inside] = (sea & self.at.known[rows, columns] & np.isnan(values))[inside]
-        return np.argwhere(wanted).astype(np.int32)
+        return np.ascontiguousarray(np.argwhere(wanted), np.int32)
 
     def solver(self, seen: Box) -> Solver:
         """Return the solver of the patch that sees a box."""

@@ -79,10 +79,13 @@ def solve_and_draw(values, targets, tiles, space, kernel, tables, draws, row):
         # the forward solve of each draw by the factor, as of the values
         for i in range(n):
             c, t, y, x = tiles.neighbours[tile, i]
-            solved[i] = draws[row[c, t, y, x]]
+            # member by member: whole rows take seconds more to compile
+            for member in range(members):
+                solved[i, member] = draws[row[c, t, y, x], member]
             for k in range(i):
                 _subtract(solved[i], work.U[k, i], solved[k])
-            solved[i] *= work.pivot[i]
+            for member in range(members):
+                solved[i, member] *= work.pivot[i]
         for j in range(len(rows)):
             mean[rows[j]], variance[rows[j]] = work.mean[j], work.variance[j]
             c, t, y, x = targets[rows[j]]

@@ -89,6 +89,8 @@ class Solver:
         """
         from sstfill.methods.oi import solver_kernels  # Numba takes long to import
 
+        # of whatever layout: for each the kernels would be compiled once more
+        targets = np.ascontiguousarray(targets)
         tiles = self.tiles(values, targets)
         given = (values, targets, tiles, self.space(), self.kernel())
         if self.device == "cpu":

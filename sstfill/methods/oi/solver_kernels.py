@@ -232,12 +232,16 @@ def spread(values, corner, side, last, sparse, found, n):
         q = quadrant(found[k, 2] - y, found[k, 3] - x, side)
         if q == 4 or have[q] > share:
             for j in range(k, n - 1):
-                found[j] = found[j + 1]
+                for part in range(4):
+                    found[j, part] = found[j + 1, part]
             have[q] -= 1
             n -= 1
             surplus -= 1
         k -= 1
-    found[n : n + m] = far[:m]
+    # element by element: whole rows take seconds more to compile
+    for k in range(m):
+        for part in range(4):
+            found[n + k, part] = far[k, part]
     return n + m
 
 

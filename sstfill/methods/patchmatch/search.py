@@ -186,7 +186,9 @@ def sweep(
                 d = _distance(p, q, values, weight, penalty, rows, width, free, norm, best, trial)
                 if d < best:
                     best, at = d, q
-                    offsets[:, p] = trial
+                    # element by element: a whole column takes seconds more to compile
+                    for c in range(len(trial)):
+                        offsets[c, p] = trial[c]
         new_match[p] = at
         distance[p] = best
 

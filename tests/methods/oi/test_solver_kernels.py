@@ -43,9 +43,9 @@ class Case:
         self.values = rng.normal(size=(2, 3, 5, 6)).astype(np.float32)
         apart = rng.random((3, 5, 6)) < 0.5  # each place is seen in one channel: all of it is used
         self.values[0][apart] = self.values[1][~apart] = np.nan
-        self.targets = np.argwhere(
-            np.isfinite(self.values) & (rng.random(self.values.shape) < 0.4)
-        ).astype(np.int32)
+        withheld = np.isfinite(self.values) & (rng.random(self.values.shape) < 0.4)
+        # laid out as those of a fit, for which the kernels are compiled
+        self.targets = np.ascontiguousarray(np.argwhere(withheld), np.int32)
         self.truth = self.values[tuple(self.targets.T)].astype(float)
         self.values[tuple(self.targets.T)] = np.nan
         solver = Solver(

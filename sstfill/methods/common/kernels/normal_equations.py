@@ -35,7 +35,9 @@ def solve(normal, right, ridge, patterns, inverse):
         place = 0
         for i in range(k):
             U[i, k:] = 0.0
-            U[i, i:k] = normal[pixel, place : place + k - i]
+            # element by element: whole rows take seconds more to compile
+            for j in range(i, k):
+                U[i, j] = normal[pixel, place + j - i]
             place += k - i
             U[i, i] += ridge[i]
             # beside the matrix stand the unit matrix and the right-hand side
@@ -51,7 +53,8 @@ def solve(normal, right, ridge, patterns, inverse):
             row[:] = 0.0
             for above in range(i - i % LANES, k, LANES):
                 add_rows(row, 1.0, U, above, k + i, k + i, 2 * k + 1)
-            inverse[pixel, place : place + k - i] = row[: k - i]
+            for j in range(k - i):
+                inverse[pixel, place + j] = row[j]
             patterns[pixel, i] = row[k - i]
             place += k - i
     return True
