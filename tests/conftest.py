@@ -73,6 +73,19 @@ def covariances_fitted_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def oceans_advanced_once() -> Iterator[None]:
+    """Spin the eddies of an ocean up once: that is most of making one, and many tests make it.
+
+    Two oceans of another grid, seed or step, in any bit, do not share their eddies.
+    """
+    from sstfill.synthetic.sqg import Turbulence
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Turbulence, "advance", remembered(Turbulence.advance))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def covariances_fitted_briefly() -> Iterator[None]:
     """Fit covariances to a few withheld pixels: what most tests ask is not the skill of a fill."""
     with fits_with(draws=2, targets=40, neighbours=15, iterations=8):
@@ -100,6 +113,30 @@ def tried_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Dineof, "trials", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clouds_chosen_briefly() -> Iterator[int]:
+    """Choose each withheld cloud among two: that they are like the gaps is asked by few tests.
+
+    Yields among how many users choose.
+    """
+    from sstfill.validation.withholding import runs
+
+    candidates = runs.CANDIDATES
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs, "CANDIDATES", 2)
+        yield candidates
+
+
+@pytest.fixture(scope="module")
+def clouds_chosen_well(clouds_chosen_briefly: int) -> Iterator[None]:
+    """Choose withheld clouds as users do, where it matters how well they resemble the gaps."""
+    from sstfill.validation.withholding import runs
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs, "CANDIDATES", clouds_chosen_briefly)
         yield
 
 
