@@ -14,8 +14,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
-            return numba.njit(nogil=True, cache=True, **options)(function)
+            return numba.njit(nogil=True, cache=True, forceinline=True, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-            return numba.njit(nogil=True, **options)(function)
+            return numba.njit(nogil=True, forceinline=True, **options)(function)
 
     return decorate
