@@ -345,7 +345,8 @@ class _Field:
         distributions = {name: scale.distribution for name, scale in scales.items()}
         # scaled in the space of the method, in which the score was made; then units, then the
         # inverse transform
-        estimate = calibrated(estimate, scales, self.names, shown)
+        own_seed = getattr(method, "seed", seed)
+        estimate = calibrated(estimate, scales, self.names, shown, seed=own_seed)
         scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
         normalised = getattr(method, "normalise", False)
         estimate = field.rescaling.invert(estimate, normalised=normalised)

@@ -71,8 +71,7 @@ def test_info_imports_what_reads(tmp_path: Path) -> None:
         "sstfill.accessor",
         "sstfill.evaluation",
     }
-    # dask imports `distributed` to ask whether there is a cluster, whenever it computes
-    serving = {"netCDF4", "dask.array", "distributed", "scipy.sparse", "scipy.optimize"}
+    serving = {"netCDF4", "dask.array", "scipy.sparse"}
     assert found & ({*HEAVY, *ours} - serving) == set()
 
 

@@ -81,6 +81,7 @@ class ScoreDocument(BaseModel):
     dims: tuple[str, str]
     scale: ScaleDocument | None = None
     degrees_of_freedom: Annotated[float, Field(ge=LEAST, le=1e6)] | None = None
+    tails_seed: Annotated[int, Field(ge=0)] | None = None
     transform: Transform = NONE
     rounding: Rounding = SINGLE_PRECISION
 
@@ -111,6 +112,9 @@ class Model:
     near
         Images, rows and columns on either side of a pixel in which the nearest data are looked for:
         as far as it matters to `scale`.
+    tails_seed
+        Of the tails of members, see `sstfill.validation.tails`; None where an earlier version
+        fitted the method, which gave each pixel tails of its own.
     """
 
     fitted: FittedMethod
@@ -122,6 +126,7 @@ class Model:
     rounding: Rounding = SINGLE_PRECISION
     fingerprint: str = ""
     near: Shape = (0, 0, 0)
+    tails_seed: int | None = None
 
     @classmethod
     def make(
@@ -161,6 +166,7 @@ class Model:
             "sigma_scale": float(model.summary.get("sigma_scale", 1.0)),
             "dims": list(model.sea.dims),
             "rounding": asdict(rounding),
+            "tails_seed": int(getattr(method, "seed", whole.seed)),
         }
         distribution = model.scale.distribution
         if not distribution.is_gaussian:
@@ -215,8 +221,17 @@ class Model:
             estimate = self.fitted.simulate(own, members)
         else:
             estimate = self.fitted.estimate(own)
-        name = str(window.obs.name)
-        return calibrated(estimate, {name: self.scale}, [name], window.inside, distances)
+        name, inside = str(window.obs.name), window.inside
+        times, rows, columns = window.patch.inside
+        return calibrated(
+            estimate,
+            {name: self.scale},
+            [name],
+            inside,
+            distances,
+            seed=self.tails_seed or 0,
+            origin=(times.start, rows.start, columns.start),
+        )
 
     @property
     def halo(self) -> Shape:
@@ -275,7 +290,7 @@ class Model:
             near = score.scale.near
         return cls(
             *(fitted, field, points, summary, scale),
-            *(score.transform, score.rounding, digest, near),
+            *(score.transform, score.rounding, digest, near, score.tails_seed),
         )
 
 

@@ -223,11 +223,20 @@ class RunSettings:
 
 
 def check_fitted(name: str, model: Model, members: int) -> None:
-    """Raise `OptionError` where members are asked of a fitted method that cannot draw."""
+    """Raise `OptionError` where members are asked of a fitted method that cannot draw, or drew them
+    with other tails.
+    """
     if members and not isinstance(model.fitted, FittedSimulates):
         raise OptionError(
             f"members={members}: the method that was fitted for {name!r} cannot draw members; "
             "leave it out, or fit another: sstfill fill --method NAME --members N"
+        )
+    # In one store there would be members of two kinds.
+    if members and model.tails_seed is None and not model.scale.distribution.is_gaussian:
+        raise OptionError(
+            f"members={members}: the method of {name!r} was fitted by an earlier version of "
+            "sstfill, whose members differ from those of today; fill all again with --refit, or to "
+            "another output"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import dask.threaded
 import xarray as xr
 
 from sstfill import io
@@ -173,7 +175,7 @@ def _opened(
             f"--time-chunk {args.time_chunk} is less than 1; "
             "give the number of images to read at a time"
         )
-    with io.reading(path), io.open(path, chunks={}, **how) as stored:
+    with in_threads(), io.reading(path), io.open(path, chunks={}, **how) as stored:
         if args.time_chunk is None and stored.nbytes <= large:
             yield stored.load()
             return
@@ -185,6 +187,19 @@ def _opened(
             chunked = io.open(path, chunks=sizes, **how)
         with chunked:
             yield chunked
+
+
+@contextlib.contextmanager
+def in_threads() -> Iterator[None]:
+    """Have dask compute in threads unless somebody chose; else it imports distributed, which takes
+    0.3 s, to look for a client.
+    """
+    if "distributed" in sys.modules or dask.config.get("scheduler", None):
+        yield
+        return
+    # not by its name, for which dask looks for a client as well
+    with dask.config.set(scheduler=dask.threaded.get):
+        yield
 
 
 def account(args: argparse.Namespace, ds: xr.Dataset | None = None) -> dict[str, MissingValues]:

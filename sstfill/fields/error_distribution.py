@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
 from sstfill.errors import InputError
 
@@ -25,11 +25,13 @@ LEAST = 3.0
 ONE_SIGMA = 0.682689492137086
 """Probability of a Gaussian interval of one standard deviation to either side."""
 FARTHEST = 4.0
-"""Gaussian deviations farther out, one in 16,000, are stretched no more than this one: what the
-tails hold there nobody has seen.
+"""Normal numbers farther out, one in 16,000, give the same factor as this one: what the tails hold
+there nobody has seen.
 """
-KNOTS = 401
-"""Deviations up to `FARTHEST` of which it is computed how far they are stretched."""
+KNOTS = 4001
+"""Normal numbers up to `FARTHEST` to either side whose factor is computed; between them it is
+interpolated.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,33 +67,33 @@ class ErrorDistribution:
         """Return half the width of central intervals, in standard deviations."""
         return half_width(probability, self.degrees_of_freedom)
 
-    def stretch(self, deviation: NDArray) -> NDArray[np.float64]:
-        """Return the factors that give Gaussian deviations this distribution, each by its size.
+    def factor(self, level: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the factors that give Gaussian deviations this distribution.
 
-        A deviation goes to the quantile of its Gaussian probability (a Gaussian copula: Nelsen
-        2006, An Introduction to Copulas, section 2.3): which pixels deviate together stays.
+        ``sqrt((nu - 2) / chi2)`` of ``nu`` degrees of freedom, where ``chi2`` is the quantile that
+        has the probability of a normal number (Andrews & Mallows 1974, Journal of the Royal
+        Statistical Society B 36, 99-102). The greater the number, the greater the factor; its mean
+        square is 1.
 
         Parameters
         ----------
-        deviation
-            In standard deviations, any shape; of one that is no number the factor is 1.
+        level
+            Standard normal numbers, independent of the deviations; any shape.
 
         Examples
         --------
-        >>> ErrorDistribution(4.0).stretch(np.array([0.5, 1.0, 2.0, np.nan])).round(2).tolist()
-        [0.77, 0.81, 1.01, 1.0]
+        >>> ErrorDistribution(4.0).factor(np.array([-1.0, 0.0, 1.0])).round(2).tolist()
+        [0.55, 0.77, 1.19]
         """
-        size = np.abs(deviation)
         if self.is_gaussian:
-            return np.ones_like(size, np.float64)
-        at = np.linspace(0, FARTHEST, KNOTS)
-        # By the lower tail, of which small probabilities have all their digits.
-        reach = -stdtrit(self.degrees_of_freedom, ndtr(-at[1:])) * np.sqrt(
-            1 - 2 / self.degrees_of_freedom
+            return np.ones_like(level)
+        at = np.linspace(-FARTHEST, FARTHEST, KNOTS)
+        chi2 = 2 * gammaincinv(self.degrees_of_freedom / 2, ndtr(-at))
+        # Beyond the outermost knots it stays as it is there.
+        found: NDArray[np.float64] = np.interp(
+            level, at, np.sqrt((self.degrees_of_freedom - 2) / chi2)
         )
-        factor = reach / at[1:]
-        found = np.interp(size, at, np.concatenate([factor[:1], factor]))
-        return np.where(np.isnan(size), 1.0, found)
+        return found
 
     def attrs(self) -> dict[str, Any]:
         """Return the attributes that state the distribution; none of a Gaussian one.

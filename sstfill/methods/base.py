@@ -153,7 +153,9 @@ class Simulates(Protocol):
         Dataset
             What `Method.reconstruct` returns, and ``members``, dims ``("member", *obs.dims)``:
             fields as they would have been observed, noise included. At the gaps their spread about
-            ``mean`` is ``error``.
+            ``mean`` is ``error``, and they are Gaussian. Attributes of ``members`` may tell how far
+            their deviations are correlated: ``time_scale_days`` and ``length_scale_km``, see
+            `sstfill.validation.tails`.
         """
         ...
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from sstfill.validation import strata
 from sstfill.validation.calibration import StratifiedScale
@@ -289,6 +288,8 @@ def convex_weights(moments: NDArray) -> NDArray:
     >>> convex_weights(np.diag([1.0, 3.0])).round(2).tolist()
     [0.75, 0.25]
     """
+    from scipy.optimize import nnls  # SciPy's optimisers take long to import
+
     k = len(moments)
     size = np.trace(moments) / k
     # In units of their own size, so that the ridge does not depend on the units of the field.

@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.ancillary import MEMBER
-from sstfill.fields.error_distribution import ErrorDistribution
+from sstfill.fields.patches import Shape
 from sstfill.validation.calibration import StratifiedScale
 from sstfill.validation.distances import Distances, distance_to_data
+from sstfill.validation.tails import with_tails
 
 
 def calibrated(
@@ -22,12 +22,15 @@ def calibrated(
     variables: Sequence[str],
     obs: xr.DataArray,
     distances: Distances | None = None,
+    *,
+    seed: int = 0,
+    origin: Shape = (0, 0, 0),
 ) -> xr.Dataset:
     """Scale the error of an estimate, and the distance of its members from the mean.
 
-    Where errors have heavier tails than a Gaussian distribution, members get these, too, pixel by
-    pixel, see `sstfill.fields.error_distribution.ErrorDistribution.stretch`: most lie nearer to the
-    mean than Gaussian ones of the same standard deviation, and some much farther.
+    Where errors have heavier tails than a Gaussian distribution, members get these, too, see
+    `sstfill.validation.tails`: most lie nearer to the mean than Gaussian ones of the same standard
+    deviation, and some much farther, each in a whole region and for some days.
 
     The estimate must be in the space that the method saw, where the scale was found. Lazy where it
     is.
@@ -46,6 +49,10 @@ def calibrated(
     distances
         Distance of each pixel to data, if it is known; by default that of `obs`. It is needed where
         a scale has several factors.
+    seed
+        Of the tails of members.
+    origin
+        Image, row and column of the whole series with which `obs` begins.
     """
     one = StratifiedScale.single(1.0)
     every = [scales.get(name, one) for name in variables]
@@ -65,9 +72,11 @@ def calibrated(
         members, mean = estimate["members"], estimate["mean"]
         # Deviations are scaled, not members, so that the mean stays.
         apart = (members - mean) * factor
-        if "error" in scaled:
-            apart = _with_tails(apart, scaled["error"], every)
-        scaled["members"] = (mean + apart).astype(members.dtype).transpose(*members.dims)
+        distributions = [scale.distribution for scale in every]
+        apart = with_tails(apart, distributions, obs, members.attrs, seed, origin)
+        # Attributes of members are for this place only.
+        drawn = (mean + apart).astype(members.dtype).transpose(*members.dims)
+        scaled["members"] = drawn.drop_attrs(deep=False)
     return estimate.assign(scaled)
 
 
@@ -92,40 +101,6 @@ def _factors(
     if several:
         return xr.concat(parts, distances[0]["variable"]).drop_attrs(deep=False)
     return parts[0]
-
-
-def _with_tails(
-    apart: xr.DataArray, error: xr.DataArray, scales: Sequence[StratifiedScale]
-) -> xr.DataArray:
-    """Give deviations of members, of the spread `error`, the distribution of the errors."""
-    if all(scale.distribution.is_gaussian for scale in scales):
-        return apart
-    parts = []
-    for number, scale in enumerate(scales):
-        # One variable of several; a single field has no such dim.
-        of_variable = {"variable": [number]}
-        part = xr.apply_ufunc(
-            _stretched,
-            apart.isel(of_variable, missing_dims="ignore").transpose(MEMBER, *error.dims),
-            error.isel(of_variable, missing_dims="ignore"),
-            kwargs={"distribution": scale.distribution},
-            dask="parallelized",
-            output_dtypes=[apart.dtype],
-        )
-        parts.append(part)
-    if "variable" in apart.dims:
-        return xr.concat(parts, "variable")
-    return parts[0]
-
-
-def _stretched(apart: NDArray, error: NDArray, *, distribution: ErrorDistribution) -> NDArray:
-    found = np.empty_like(apart)
-    # Member by member, to spare memory.
-    for member, deviation in enumerate(apart):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            standard = deviation / error
-        found[member] = deviation * distribution.stretch(standard)
-    return found
 
 
 def _factors_of_images(distance: NDArray, lag: NDArray, *, scale: StratifiedScale) -> NDArray:

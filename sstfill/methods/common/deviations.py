@@ -70,7 +70,10 @@ def about(estimate: xr.Dataset, drawn: xr.Dataset, obs: xr.DataArray, seed: int)
         output_dtypes=[estimate["mean"].dtype],
         keep_attrs=False,
     )
-    return found.variable.transpose(MEMBER, *obs.dims)
+    laid_out = found.variable.transpose(MEMBER, *obs.dims)
+    # How far the deviations are correlated.
+    laid_out.attrs = dict(own.attrs)
+    return laid_out
 
 
 def _about(

@@ -183,6 +183,7 @@ class OiState(_MethodState):
     cells: list[list[tuple[tuple[Number, Number], tuple[Number, Number]]]]
     domain: DomainState | None = None
     side: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    uneven: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> OiState:

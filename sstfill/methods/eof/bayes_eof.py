@@ -27,6 +27,7 @@ from sstfill.methods.eof.draws import ModeDraws, members_as_field, posterior_dev
 from sstfill.methods.eof.error_correlation import UNCORRELATED, Correlogram, ErrorCorrelation
 from sstfill.methods.eof.variational import Posterior, VariationalFit
 from sstfill.methods.registry import register
+from sstfill.validation.tails import TIME_SCALE
 from sstfill.validation.withholding.series_holdout import hide
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,10 @@ class BayesEof:
         correlation = self.error_correlation(obs, sea)
         draws = ModeDraws(low_rank, deviations, days, pixels, self.seed, correlation)
         estimate = as_fields(low_rank, matrix, obs).assign_attrs(_account(posterior))
-        return estimate.assign(members=members_as_field(draws, matrix, obs))
+        drawn = members_as_field(draws, matrix, obs)
+        assert posterior.evidence is not None
+        drawn.attrs = {TIME_SCALE: float(np.median(posterior.evidence.time_scale))}
+        return estimate.assign(members=drawn)
 
     def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> BayesEofOfKnownAmplitudes:
         """Fit the amplitudes (see `sstfill.methods.base.FitsOnce`)."""

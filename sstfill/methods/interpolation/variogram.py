@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 LAGS = 24
 """Number of lags, spaced about evenly in their logarithm, at which the semivariogram is estimated.
@@ -50,6 +49,8 @@ class Variogram:
         of valid models with weights that are not negative: a nugget, and exponential and Gaussian
         models of many scales (Chiles & Delfiner 2012, Geostatistics, section 2.5).
         """
+        from scipy.optimize import nnls  # SciPy's optimisers take long to import
+
         shortest, longest = self.lags[0], self.lags[-1]
         scales = np.geomspace(shortest / 2, LONGEST * longest, SCALES)
         lags = np.geomspace(shortest / 100, 2 * longest, TABLE)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.methods.interpolation.background import FEW
+from sstfill.validation.tails import LENGTH_SCALE, TIME_SCALE
 
 FARTHEST = (30, 40, 40)
 """Farthest steps (time, y, x) at which observations are looked for, however long the scales."""
@@ -85,6 +86,15 @@ class Covariance:
             in_time = SHAPES[shape](np.abs(lag) / time_scale)
             total = total + variance * in_space * in_time
         return total
+
+    def mean_scales(self) -> dict[str, float]:
+        """Return the scales by which `sstfill.validation.tails` draws: means over the components by
+        their variance.
+        """
+        weight = [component.variance / self.variance for component in self.components]
+        days = [component.time_scale for component in self.components]
+        km = [np.mean(component.length_scale) for component in self.components]
+        return {TIME_SCALE: float(np.dot(weight, days)), LENGTH_SCALE: float(np.dot(weight, km))}
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
         """Return scales, numbers of the shapes and noise, the first three members of

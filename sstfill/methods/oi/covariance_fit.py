@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps
@@ -352,6 +351,8 @@ def fit_parameters(
     """Fit variances, scales and noise from a start, by the log score of the values withheld in
     several draws.
     """
+    from scipy.optimize import minimize  # SciPy's optimisers take long to import
+
     layout = ParameterLayout(start, fixed)
     x = first = layout.pack(start, noise)
     log_score = np.inf

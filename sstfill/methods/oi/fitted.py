@@ -29,7 +29,7 @@ from sstfill.methods.oi.covariance_fit import FittedCovariance, fit_covariance, 
 from sstfill.methods.oi.fitted_background import MAPS, ImageMeans, write_background
 from sstfill.methods.oi.geometry import Domain, Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import SIDE, Solver, per_day, rounded
+from sstfill.methods.oi.solver import SIDE, UNEVEN, Solver, per_day, rounded
 from sstfill.methods.oi.subsample import EXCERPT
 from sstfill.nn.device import pick_device
 
@@ -95,6 +95,8 @@ class FittedOi:
     side
         Of the tiles whose gaps share their observations: 1, each gap alone, in a job of an earlier
         version, so that its updates go on as they began.
+    uneven
+        See `sstfill.methods.oi.solver.UNEVEN`; 0 in such a job.
     """
 
     folder: Path
@@ -106,6 +108,7 @@ class FittedOi:
     cells: NDArray[np.float64]
     domain: Domain | None = None
     side: int = SIDE
+    uneven: float = UNEVEN
 
     @classmethod
     def fit(cls, method: Oi, archive: Archive, folder: Path) -> FittedOi:
@@ -139,6 +142,7 @@ class FittedOi:
             "cells": _cells(image).tolist(),
             "domain": Domain.of(image).to_dict(),
             "side": SIDE,
+            "uneven": UNEVEN,
         }
         write_state(folder, method.name, state)
         return cls.load(folder)
@@ -161,6 +165,7 @@ class FittedOi:
             np.array(state["cells"]),
             domain,
             state.get("side", 1),
+            state.get("uneven", 0.0),
         )
 
     @cached_property
@@ -219,7 +224,8 @@ class FittedOi:
         for member in range(members):
             value = found.at_targets(member)[back]
             drawn[member, gaps.where] = gaps.level + gaps.scatter * value
-        return estimate.assign(members=(("member", *window.obs.dims), drawn))
+        scales = self.fitted.covariance.mean_scales()
+        return estimate.assign(members=(("member", *window.obs.dims), drawn, scales))
 
     def background(self, window: Window) -> Background:
         """Return the background of all that a window shows, and the scatter about it."""
@@ -235,7 +241,9 @@ class FittedOi:
 
     def _gaps(self, window: Window) -> _Gaps:
         """Find the gaps inside a window, and standardise what it shows."""
-        at, sea = positions(window.obs), window.sea.values.astype(bool)
+        _, rows, columns = window.patch.seen
+        at = positions(window.obs, rows.start, columns.start)
+        sea = window.sea.values.astype(bool)
         background = self.background(window)
         standard = standardised(window.obs, [background], sea, at)
         times, rows, columns = window.patch.within
@@ -275,6 +283,7 @@ class FittedOi:
             within=self.within,
             first=(rows.start, columns.start),
             side=self.side,
+            uneven=self.uneven,
             device=pick_device(self.method.device),
             cell=cell,
             step=self.step,
@@ -311,8 +320,7 @@ class FittedOi:
         """
         _, rows, columns = window.patch.seen
         row, column = targets[:, 2] + rows.start, targets[:, 3] + columns.start
-        shapes = np.array([rounded(tuple(y), tuple(x)) for y, x in self.cells.reshape(-1, 2, 2)])
-        kinds, kind = np.unique(shapes.reshape(-1, 4), axis=0, return_inverse=True)
+        kinds, kind = np.unique(rounded(self.cells).reshape(-1, 4), axis=0, return_inverse=True)
         of_target = kind.reshape(self.cells.shape[:2])
         # the square in which a tile of the solver begins serves all of its gaps
         tile_row, tile_column = row // self.side, column // self.side

@@ -11,13 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.reading.positions import (
-    EARTH_RADIUS,
-    along_axis,
-    cell_km,
-    degrees,
-    on_the_sphere,
-)
+from sstfill.fields.reading.positions import EARTH_RADIUS, degrees, on_the_sphere, place_km
 
 Step = tuple[float, float]
 
@@ -49,9 +43,31 @@ class Positions(NamedTuple):
         """True where there is a position, ``(y, x)``."""
         return np.asarray(np.isfinite(self.xyz).all(axis=-1))
 
+    def cells(self, y: NDArray[np.integer], x: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Step from some pixels to the next along y, and along x, ``(n, 2, 2)``: northward and
+        eastward, km. From the last pixel of an axis it is the step before; NaN where there is none.
+        """
+        rows, columns = np.array(self.xyz.shape[:2]) - 1
+        found = np.full((len(y), 2, 2), np.nan)
+        if rows:
+            before = np.minimum(y, rows - 1)
+            found[:, 0] = self._apart((y, x), self.xyz[before + 1, x] - self.xyz[before, x])
+        if columns:
+            before = np.minimum(x, columns - 1)
+            found[:, 1] = self._apart((y, x), self.xyz[y, before + 1] - self.xyz[y, before])
+        return found
 
-def positions(field: xr.DataArray) -> Positions:
+    def _apart(self, pixel: tuple[NDArray, NDArray], vector: NDArray) -> NDArray[np.float64]:
+        """Northward and eastward part of a vector at each pixel, ``(n, 2)``."""
+        parts = [(vector * unit[pixel]).sum(-1) for unit in (self.northward, self.eastward)]
+        return np.stack(parts, -1)
+
+
+def positions(field: xr.DataArray, row: int = 0, column: int = 0) -> Positions:
     """Return the positions of a standardised field's pixels.
+
+    `row` and `column`: how many of the whole grid come before the field, see
+    `sstfill.fields.reading.positions.place_km`.
 
     >>> degree = {"lat": [0.0], "lon": [0.0, 1.0]}
     >>> equator = xr.DataArray(np.zeros((1, 1, 2)), degree, ("time", "lat", "lon"))
@@ -60,7 +76,7 @@ def positions(field: xr.DataArray) -> Positions:
     111.2
     """
     if not on_the_sphere(field):
-        return _on_the_plane(field)
+        return _on_the_plane(place_km(field, row, column))
     lat, lon = map(np.deg2rad, degrees(field))
     if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
@@ -70,26 +86,11 @@ def positions(field: xr.DataArray) -> Positions:
     return Positions(EARTH_RADIUS * up, northward, eastward, EARTH_RADIUS * lat)
 
 
-def _on_the_plane(field: xr.DataArray) -> Positions:
-    dy, dx = cell_km(field)
-    north, east = np.meshgrid(_along(field, "y", dy), _along(field, "x", dx), indexing="ij")
-    zero, one = np.zeros_like(north), np.ones_like(north)
-    return Positions(
-        np.stack([east, north, zero], -1),
-        np.stack([zero, one, zero], -1),
-        np.stack([one, zero, zero], -1),
-        north,
-    )
-
-
-def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
-    """Coordinate of the plane in km, ascending or descending; counted in steps if it has no unit
-    of length.
-    """
-    along = along_axis(field, dim)
-    if along is None:
-        return step * np.arange(field.sizes[dim], dtype=np.float64)
-    return along
+def _on_the_plane(xyz: NDArray[np.float64]) -> Positions:
+    northward, eastward = np.zeros_like(xyz), np.zeros_like(xyz)
+    northward[..., 1] = 1.0
+    eastward[..., 0] = 1.0
+    return Positions(xyz, northward, eastward, xyz[..., 1])
 
 
 @dataclass(frozen=True)

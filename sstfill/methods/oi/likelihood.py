@@ -10,6 +10,7 @@ from sstfill.methods.oi.solver_kernels import (
     EXPONENTIAL,
     FAST,
     GAUSS,
+    LagTables,
     correlation,
     decayed,
     posterior,
@@ -84,13 +85,16 @@ def log_scores(values, targets, truth, tiles, space, kernel):
     """
     most = tiles.neighbours.shape[1]
     work = workspace(most, 1)
-    U, P, channel, pivot = work.U, work.P, work.channel, work.pivot
+    U, P, channel, pivot = work.U, work.P, work.pixel[:, 0], work.pivot
+    # each covariance is looked at but once
+    none = np.full(len(tiles.corner), -1)
+    tables = LagTables(np.empty((0, 0)), np.empty((0, 4)), 1.0, (0.0, 0.0), 0.0, none)
     cross, noise = kernel.cross, kernel.noise
     w, a, pair = np.empty(most), np.empty(most), np.empty(most)
     gradient = np.zeros((len(kernel.scales), 4))
     total, by_noise, diagonal = 0.0, 0.0, 0.0
     for tile in range(len(tiles.corner)):
-        (row,) = posterior(values, targets, tiles, tile, space, kernel, work)
+        (row,) = posterior(values, targets, tiles, tile, space, kernel, tables, work)
         n = tiles.known[tile]
         own = cross[channel[n], channel[n]]
         spread, miss = work.variance[0] + noise, work.mean[0] - truth[row]

@@ -185,6 +185,7 @@ class Oi:
         check_number("members", members, 1, whole=True)
         solver = self._fitted(obs, sea)
         found = simulation.simulate(solver, obs, sea, members, solver.core)
+        found["members"].attrs = solver.fitted.covariance.mean_scales()
         found.attrs = solver.fitted.summary()
         return found
 

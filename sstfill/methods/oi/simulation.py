@@ -167,9 +167,9 @@ class Simulator:
             values = np.ascontiguousarray(standard[:, *job.box])
             rows = np.ascontiguousarray(row[:, *job.box])
             tiles = job.solver.tiles(values, job.targets)
-            space, kernel = job.solver.space(), job.solver.kernel()
+            kernels = job.solver.space(), job.solver.kernel(), job.solver.tables(tiles)
             mean, variance = simulation_kernels.solve_and_draw(
-                values, job.targets, tiles, space, kernel, draws, rows
+                values, job.targets, tiles, *kernels, draws, rows
             )
             return Solved(mean, variance, rows[tuple(job.targets.T)])
 

@@ -63,7 +63,7 @@ def _subtract(own, weight, other):
 
 
 @compiled()
-def solve_and_draw(values, targets, tiles, space, kernel, draws, row):
+def solve_and_draw(values, targets, tiles, space, kernel, tables, draws, row):
     """As `sstfill.methods.oi.solver_kernels.solve`; and in `draws`, ``(site, member)``, subtract
     from those of each target what the interpolation makes of those at its neighbours.
 
@@ -74,7 +74,7 @@ def solve_and_draw(values, targets, tiles, space, kernel, draws, row):
     work = workspace(most, tiles.members.shape[1])
     solved = np.empty((most, members))
     for tile in range(len(tiles.corner)):
-        rows = posterior(values, targets, tiles, tile, space, kernel, work)
+        rows = posterior(values, targets, tiles, tile, space, kernel, tables, work)
         n = tiles.known[tile]
         # the forward solve of each draw by the factor, as of the values
         for i in range(n):

@@ -14,13 +14,19 @@ from sstfill.methods.oi.covariance import Covariance, Offsets, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
 if TYPE_CHECKING:
-    from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space, Tiles
+    from sstfill.methods.oi.solver_kernels import Kernel, LagTables, NeighbourOffsets, Space, Tiles
 
 DAY = 86400.0
 SIDE = 4
 """Side in pixels of the tiles of an image whose gaps are interpolated from the same observations,
 by one factor. Tiles of the whole grid, so that results do not depend on the window.
 """
+UNEVEN = 0.03
+"""Covariances are looked up by lag, in a third of the time, where whole steps of the grid lead to
+each observation but for this fraction of its distance: not where meridians converge more.
+"""
+TABLED = 0.005
+"""Tiles whose steps are as long, to this fraction, share a table of covariances by lag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,8 @@ class Solver:
         Step along y, and along x, km northward and eastward; None takes the median of `at`.
     step
         Usual days between images; None takes the median of `days`.
+    uneven
+        See `UNEVEN`; 0 measures all distances.
     """
 
     at: Positions
@@ -71,6 +79,7 @@ class Solver:
     device: str = "cpu"
     cell: tuple[Step, Step] | None = None
     step: float | None = None
+    uneven: float = UNEVEN
 
     def __call__(
         self, values: NDArray[np.float32], targets: NDArray[np.int32]
@@ -82,9 +91,10 @@ class Solver:
 
         # of whatever layout: for each the kernels would be compiled once more
         targets = np.ascontiguousarray(targets)
-        given = (values, targets, self.tiles(values, targets), self.space(), self.kernel())
+        tiles = self.tiles(values, targets)
+        given = (values, targets, tiles, self.space(), self.kernel())
         if self.device == "cpu":
-            return solver_kernels.solve(*given)
+            return solver_kernels.solve(*given, self.tables(tiles))
         from sstfill.methods.oi import solver_batched  # so does torch
 
         return solver_batched.solve(*given, device=self.device)
@@ -108,6 +118,24 @@ class Solver:
         origin = solver_kernels.origins(self.at.xyz, corner, self.side)
         return solver_kernels.Tiles(corner, origin, members, *found)
 
+    def tables(self, tiles: Tiles) -> LagTables:
+        """Tabulate the covariances by lag for the cells of each tile, measured at its origin."""
+        from sstfill.methods.oi import solver_kernels
+
+        step = usual_step(self.days) if self.step is None else self.step
+        none = np.full(len(tiles.corner), -1)
+        if not self.uneven:
+            return solver_kernels.LagTables(
+                np.empty((0, 0)), np.empty((0, 4)), step, per_day(self.flow), 0.0, none
+            )
+        cells = rounded(self.at.cells(*tiles.origin[:, 1:].T), TABLED).reshape(-1, 4)
+        known = np.isfinite(cells).all(axis=1)
+        kinds, kind = np.unique(cells[known], axis=0, return_inverse=True)
+        none[known] = kind.reshape(-1)
+        drift = per_day(self.flow)
+        covariances = solver_kernels.tabulated(kinds, step, drift, self.kernel())
+        return solver_kernels.LagTables(covariances, kinds, step, drift, self.uneven, none)
+
     def kernel(self) -> Kernel:
         """Return the arrays of the covariance."""
         from sstfill.methods.oi import solver_kernels
@@ -128,7 +156,9 @@ class Solver:
         """Return where to look for observations, for each image among the targets."""
         from sstfill.methods.oi import solver_kernels
 
-        cell = rounded(*(cell_steps(self.at) if self.cell is None else self.cell))
+        measured = cell_steps(self.at) if self.cell is None else self.cell
+        y, x = rounded(np.array(measured)).tolist()
+        cell = tuple(y), tuple(x)
         step = usual_step(self.days) if self.step is None else self.step
         flow = per_day(self.flow)
         # images whose neighbours in time are as many days apart share a list
@@ -167,18 +197,13 @@ def per_day(flow: tuple[float, float]) -> tuple[float, float]:
     return DAY / 1000 * flow[1], DAY / 1000 * flow[0]
 
 
-def rounded(y: Step, x: Step) -> tuple[Step, Step]:
-    """Round steps to 5 % of their length, so that neighbouring patches on the sphere share lists of
-    offsets, which are cached.
+def rounded(steps: NDArray[np.float64], fraction: float = 0.05) -> NDArray[np.float64]:
+    """Round steps ``(..., 2)`` to a fraction of their length, so that neighbouring patches on the
+    sphere share lists of offsets, which are cached.
     """
-
-    def one(north: float, east: float) -> Step:
-        length = float(np.hypot(north, east))
-        size = 0.05 * np.exp(np.round(np.log(length) / 0.05) * 0.05)
-        parts = np.round(np.array([north, east]) / length / 0.05) * size
-        return float(parts[0]), float(parts[1])
-
-    return one(*y), one(*x)
+    length = np.hypot(steps[..., :1], steps[..., 1:])
+    size = fraction * np.exp(np.round(np.log(length) / fraction) * fraction)
+    return np.round(steps / length / fraction) * size
 
 
 def _lags(days: NDArray[np.float64], t: int, most: int, step: float) -> tuple[float, ...]:

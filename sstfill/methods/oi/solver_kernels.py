@@ -27,6 +27,10 @@ FLOOR = 1e-9
 """Least pivot, as a fraction of the variance: below it an observation is left out."""
 ROUNDING = 1e-12
 """Ratios that differ by less are equal."""
+REACH = 12, 32, 32
+"""Longest lags (time, y, x) in a table, steps."""
+ON_TIME = 1e-3
+"""Fraction of a step by which an image may miss its date."""
 
 
 class Space(NamedTuple):
@@ -120,6 +124,35 @@ class Tiles(NamedTuple):
     members: NDArray[np.int64]
     neighbours: NDArray[np.int32]
     known: NDArray[np.int64]
+
+
+class LagTables(NamedTuple):
+    """Covariances by whole steps in time, y and x, up to `REACH`, for tiles where they lead to the
+    pixels nearly.
+
+    Attributes
+    ----------
+    covariances
+        ``(table, lag)``, by the numbers of `lag_number`.
+    cells
+        Step along y, northward and eastward, and step along x, km, ``(table, 4)``.
+    step
+        Days.
+    drift
+        Northward and eastward, km per day.
+    uneven
+        A table serves a tile where no observation lies farther from where whole steps lead than
+        this fraction of its distance.
+    of_tile
+        Number of the table of each tile, -1 for none, ``(tile,)``.
+    """
+
+    covariances: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    step: float
+    drift: tuple[float, float]
+    uneven: float
+    of_tile: NDArray[np.int64]
 
 
 @compiled(inline="always")
@@ -280,11 +313,11 @@ def correlation(shape, far, late):
 
 
 @compiled(fastmath=FAST)
-def covariances(P, channel, n, m, kernel, U, far):
+def covariances(P, n, m, kernel, U, far):
     """Fill rows of U from the diagonal on with covariances of each of `n` observations with those
-    after it and with `m` targets; `far` keeps their distances.
+    after it and with `m` targets, of one channel; `far` keeps their distances.
     """
-    scales, shape, noise, cross = kernel
+    scales, shape = kernel.scales, kernel.shape
     for i in range(n):
         # slices that begin at 0: of such loops the compiler makes vector code
         row, day = U[i, i : n + m], P[3, i : n + m]
@@ -305,10 +338,86 @@ def covariances(P, channel, n, m, kernel, U, far):
             for j in range(len(row)):
                 late = abs(day[j] - day[0]) * by_day
                 row[j] += variance * correlation(kind, longer * far[j], late)
-        if len(cross) > 1:
-            for j in range(len(row)):
-                row[j] *= cross[channel[i], channel[i + j]]
-        row[0] = scales[:, 0].sum() * cross[channel[i], channel[i]] + noise
+
+
+@compiled(inline="always")
+def lag_number(t, y, x):
+    """Number of a lag, in steps: that of the opposite lag has the other sign, that of a sum of lags
+    is the sum of theirs.
+    """
+    return (t * (2 * REACH[1] + 1) + y) * (2 * REACH[2] + 1) + x
+
+
+@compiled()
+def tabulated(cells, step, drift, kernel):
+    """Covariances by the number of the lag, for grids of such cells: see `LagTables`."""
+    times, rows, columns = REACH
+    scales, shape = kernel.scales, kernel.shape
+    found = np.zeros((len(cells), lag_number(times, rows, columns) + 1))
+    for i in range(len(cells)):
+        for t in range(times + 1):
+            for y in range(-rows, rows + 1):
+                for x in range(-columns, columns + 1):
+                    number = lag_number(t, y, x)
+                    if number < 0:  # the opposite lag stands for it
+                        continue
+                    north = y * cells[i, 0] + x * cells[i, 2] - t * step * drift[0]
+                    east = y * cells[i, 1] + x * cells[i, 3] - t * step * drift[1]
+                    for k in range(len(shape)):
+                        far = np.sqrt(north**2 * scales[k, 1] + east**2 * scales[k, 2])
+                        late = t * step * scales[k, 3]
+                        found[i, number] += scales[k, 0] * correlation(shape[k], far, late)
+    return found
+
+
+@compiled()
+def numbered(P, pixels, origin, days, tables, table, lag):
+    """Write the numbers of the lags of pixels from the origin of a tile, and return whether its
+    table serves them: they lie nearly where whole steps lead, and no pair of them is farther apart
+    than `REACH`.
+
+    Parameters
+    ----------
+    P
+        Where they lie, see `place`.
+    pixels
+        Their channel, time, y and x, ``(n, 4)``.
+    origin
+        Time, y and x of the origin.
+    days
+        Of the images.
+    tables, table
+        See `LagTables`; the number of that of the tile.
+    lag
+        ``(n,)``, written.
+    """
+    cell = tables.cells[table]
+    least, most = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for j in range(len(pixels)):
+        late = P[3, j] - days[origin[0]]
+        t = int(np.rint(late / tables.step))
+        y, x = pixels[j, 2] - origin[1], pixels[j, 3] - origin[2]
+        if abs(late - t * tables.step) > ON_TIME * tables.step:
+            return False
+        north = P[0, j] - (y * cell[0] + x * cell[2] - late * tables.drift[0])
+        east = P[1, j] - (y * cell[1] + x * cell[3] - late * tables.drift[1])
+        apart = P[0, j] ** 2 + P[1, j] ** 2 + P[2, j] ** 2
+        if north**2 + east**2 + P[2, j] ** 2 > tables.uneven**2 * apart:
+            return False
+        lag[j] = lag_number(t, y, x)
+        for k, steps in enumerate((t, y, x)):
+            least[k], most[k] = min(least[k], steps), max(most[k], steps)
+    apart = most - least
+    return apart[0] <= REACH[0] and apart[1] <= REACH[1] and apart[2] <= REACH[2]
+
+
+@compiled(fastmath=FAST)
+def looked_up(table, lag, n, m, U):
+    """Fill rows of U as `covariances` does, from a table by lag."""
+    for i in range(n):
+        row, number = U[i, i : n + m], lag[i : n + m]
+        for j in range(len(row)):
+            row[j] = table[abs(number[j] - number[0])]
 
 
 @compiled()
@@ -358,8 +467,9 @@ class Workspace(NamedTuple):
         Places: north, east, up and day, ``(4, observation + target)``.
     far
         Distances, ``(observation + target,)``.
-    channel
-        Of each observation and target.
+    pixel, lag
+        Channel, time, y and x of each observation and target, and the number of its lag from the
+        origin of the tile.
     pivot
         Reciprocal pivots.
     mean, variance
@@ -369,7 +479,8 @@ class Workspace(NamedTuple):
     U: NDArray[np.float64]
     P: NDArray[np.float64]
     far: NDArray[np.float64]
-    channel: NDArray[np.int64]
+    pixel: NDArray[np.int64]
+    lag: NDArray[np.int64]
     pivot: NDArray[np.float64]
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
@@ -379,9 +490,9 @@ class Workspace(NamedTuple):
 def workspace(most, targets):
     """Arrays for at most so many observations and targets of a tile."""
     every = most + targets
-    U = np.zeros((most, padded(every + 1)))
-    P, far, channel = np.empty((4, every)), np.empty(every), np.zeros(every, np.int64)
-    return Workspace(U, P, far, channel, np.empty(most), np.empty(targets), np.empty(targets))
+    U, P, far = np.zeros((most, padded(every + 1))), np.empty((4, every)), np.empty(every)
+    pixel, lag = np.zeros((every, 4), np.int64), np.zeros(every, np.int64)
+    return Workspace(U, P, far, pixel, lag, np.empty(most), np.empty(targets), np.empty(targets))
 
 
 @compiled(fastmath=FAST)
@@ -393,7 +504,7 @@ def _add_explained(solved, value, mean, explained):
 
 
 @compiled()
-def posterior(values, targets, tiles, tile, space, kernel, work):
+def posterior(values, targets, tiles, tile, space, kernel, tables, work):
     """Posterior mean and variance, without the observation error, at the targets of a tile; `work`
     keeps them and the factor.
 
@@ -402,40 +513,60 @@ def posterior(values, targets, tiles, tile, space, kernel, work):
     rows
         Of `targets`, in the order of the results.
     """
-    U, P, far, channel, pivot, mean, variance = work
-    corner, neighbours, n = tiles.corner[tile], tiles.neighbours[tile], tiles.known[tile]
-    rows = tiles.members[tile][tiles.members[tile] >= 0]
-    origin, m = tiles.origin[tile], len(rows)
+    U, P, far, pixel, lag, pivot, mean, variance = work
+    n, origin, cross = tiles.known[tile], tiles.origin[tile], kernel.cross
+    # element by element: whole rows, and masks, take seconds more to compile
+    rows = np.empty(tiles.members.shape[1], np.int64)
+    m = 0
+    for row in tiles.members[tile]:
+        if row >= 0:
+            rows[m] = row
+            m += 1
     for j in range(n):
-        place(P, j, neighbours[j], origin, space)
-        c, t, row, column = neighbours[j]
-        channel[j], U[j, n + m] = c, values[c, t, row, column]
+        for part in range(4):
+            pixel[j, part] = tiles.neighbours[tile, j, part]
+        U[j, n + m] = values[pixel[j, 0], pixel[j, 1], pixel[j, 2], pixel[j, 3]]
     for j in range(m):
-        place(P, n + j, targets[rows[j]], origin, space)
-        channel[n + j] = corner[0]
-    covariances(P, channel, n, m, kernel, U, far)
+        for part in range(4):
+            pixel[n + j, part] = targets[rows[j], part]
+    for j in range(n + m):
+        place(P, j, pixel[j], origin, space)
+    table = tables.of_tile[tile]
+    if table >= 0 and numbered(P, pixel[: n + m], origin, space.days, tables, table, lag):
+        looked_up(tables.covariances[table], lag, n, m, U)
+    else:
+        covariances(P, n, m, kernel, U, far)
+    prior = 0.0
+    for k in range(len(kernel.scales)):
+        prior += kernel.scales[k, 0]
+    for i in range(n):
+        if len(cross) > 1:
+            for j in range(i, n + m):
+                U[i, j] *= cross[pixel[i, 0], pixel[j, 0]]
+        U[i, i] = prior * cross[pixel[i, 0], pixel[i, 0]] + kernel.noise
     # Without rounding no pivot would be less than the noise, since a covariance has no negative
     # eigenvalue.
     least = max(0.5 * kernel.noise, FLOOR * U[0, 0]) if n else 0.0
     factorise(U, n, padded(n + m + 1), least, pivot)
-    mean[:m], variance[:m] = 0.0, 0.0
+    for j in range(m):
+        mean[j] = variance[j] = 0.0
     for i in range(n):
         _add_explained(U[i, n : n + m], U[i, n + m], mean, variance)
-    prior = kernel.scales[:, 0].sum() * kernel.cross[corner[0], corner[0]]
+    own = tiles.corner[tile, 0]
     for j in range(m):
-        variance[j] = max(prior - variance[j], 0.0)
-    return rows
+        variance[j] = max(prior * cross[own, own] - variance[j], 0.0)
+    return rows[:m]
 
 
 @compiled()
-def solve(values, targets, tiles, space, kernel):
+def solve(values, targets, tiles, space, kernel, tables):
     """Posterior mean and variance (without the observation error) at each target ``(n, 4)``, from
     values ``(channel, time, y, x)``, NaN in the gaps.
     """
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
     work = workspace(tiles.neighbours.shape[1], tiles.members.shape[1])
     for tile in range(len(tiles.corner)):
-        rows = posterior(values, targets, tiles, tile, space, kernel, work)
+        rows = posterior(values, targets, tiles, tile, space, kernel, tables, work)
         for j in range(len(rows)):
             mean[rows[j]], variance[rows[j]] = work.mean[j], work.variance[j]
     return mean, variance

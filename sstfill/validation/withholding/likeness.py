@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from sstfill.fields.gaps import days_to_either_side
@@ -148,6 +147,8 @@ class Likeness:
         >>> bool(odds[2] > 1 > odds[0])
         True
         """
+        from scipy.optimize import minimize  # SciPy's optimisers take long to import
+
         withheld, gaps = _some(withheld), _some(gaps)
         limits = np.ones((3, 2))
         for number, pair in enumerate(zip(withheld[:3], gaps[:3], strict=True)):

@@ -249,6 +249,16 @@ class TestArchive:
         assert np.isfinite(whole.members.values[..., sea.values]).all()
         xr.testing.assert_allclose(units, whole, rtol=1e-6, atol=1e-4)
 
+    def test_units_of_a_grid_without_positions_fit_together(self, surface, sea, tmp_path) -> None:
+        """Rows and columns are counted from the corner of the grid, not from that of a window."""
+        plane = {"lat": "y", "lon": "x"}
+        bare = surface.sst.rename(plane).drop_vars(["y", "x"])
+        archive = gather(bare, sea.rename(plane).drop_vars(["y", "x"]))
+        fitted = fit(Oi(**GIVEN | {"length_scale": (4.0, 6.0)}), archive, tmp_path / "model")
+        whole = self.simulated(fitted, archive, (20, 40, 44))
+        units = self.simulated(fitted, archive, (8, 17, 20))
+        xr.testing.assert_allclose(units, whole, rtol=1e-6, atol=1e-4)
+
     @pytest.mark.parametrize("dates", [True, False])
     def test_later_windows_draw_as_the_whole_does(self, dates, fitted, archive) -> None:
         """As at an update, where only the last images are filled again."""

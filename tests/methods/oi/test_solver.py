@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import gaussian
 import numpy as np
@@ -214,6 +215,51 @@ def test_units_of_flow_and_time() -> None:
     assert usual_step(np.array([0.0, 1.0, 2.0, 9.0])) == 1.0 and usual_step(np.zeros(1)) == 1.0
 
 
+@pytest.mark.parametrize("flow", [(0.0, 0.0), (0.1, -0.05)], ids=["still", "flow"])
+@pytest.mark.parametrize("parts", [TWO, TWO[1:]], ids=["two parts", "exponential"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_covariances_by_lag_are_nearly_those_of_distance(parts, flow, turned) -> None:
+    """Steps of a degree grid, or of one turned by 30 degrees, whose meridians converge little."""
+    lat, lon = np.meshgrid(41 + 0.1 * np.arange(14), 5 + 0.1 * np.arange(15), indexing="ij")
+    if turned:
+        angle = np.deg2rad(30)
+        y, x = lat - 41, lon - 5
+        lat = 41 + np.cos(angle) * y + np.sin(angle) * x
+        lon = 5 + np.cos(angle) * x - np.sin(angle) * y
+    places = {"lat": (("y", "x"), lat), "lon": (("y", "x"), lon)}
+    field = xr.DataArray(np.zeros((5, 14, 15)), places, ("time", "y", "x"))
+    values, covariance = scattered((1, 5, 14, 15), 3), Covariance(components=parts, noise=0.05)
+    targets = np.argwhere(np.isnan(values)).astype(np.int32)
+    how = {"covariance": covariance, "flow": flow, "days": np.arange(5.0), "neighbours": 60}
+    by_lag, by_distance = solver(field, **how), solver(field, uneven=0.0, **how)
+    assert by_lag.tables(by_lag.tiles(values, targets)).of_tile.min() >= 0
+    mean, variance = by_lag(values, targets)
+    exact, spread = by_distance(values, targets)
+    assert not np.array_equal(mean, exact)  # it is another way
+    np.testing.assert_allclose(mean, exact, rtol=0, atol=0.02)
+    np.testing.assert_allclose(np.sqrt(variance), np.sqrt(spread), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "days,north",
+    [
+        (np.array([0.0, 1.0, 2.4, 3.0, 4.0]), 41.0),
+        (np.arange(5.0), 80.0),
+        (np.array([0.0, 1.0, 2.0, 3.0, 16.0]), 41.0),
+    ],
+    ids=["between dates", "meridians converge", "far apart"],
+)
+def test_what_whole_steps_do_not_reach_is_measured(days, north) -> None:
+    field = grid(north + 0.5 * np.arange(8), 5 + 0.5 * np.arange(9))
+    values = scattered((1, 5, 8, 9), 3)
+    # each tile sees all images and all of the grid
+    targets = np.argwhere(np.isnan(values)).astype(np.int32)
+    how = {"covariance": Covariance(components=TWO, noise=0.05), "days": days}
+    how |= {"within": (5, 9, 9), "step": 1.0}
+    exact = solver(field, uneven=0.0, **how)(values, targets)
+    np.testing.assert_array_equal(solver(field, **how)(values, targets), exact)
+
+
 @pytest.mark.parametrize("times", [6, 2], ids=["many images", "few, by quadrant"])
 def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monkeypatch):
     """What a GPU would do, done by torch on the CPU."""
@@ -231,6 +277,8 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monke
         neighbours=20,
     )
     sea = all_sea(obs)
+    # by distance, as batches do it
+    monkeypatch.setattr("sstfill.methods.oi.method.Solver", partial(Solver, uneven=0.0))
     compiled = method.reconstruct(obs, sea)
     monkeypatch.setattr(
         "sstfill.methods.oi.method.pick_device",

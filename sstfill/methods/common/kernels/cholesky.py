@@ -33,6 +33,26 @@ def add_rows(out, sign, U, k, column, start, stop):
         out[j] += a * first[j] + b * second[j] + c * third[j] + d * fourth[j]
 
 
+@compiled(fastmath=FAST, inline="always")
+def _subtract_rows(U, i, k, width):
+    """Eliminate `LANES` rows from k on from as many from i on, right of column i: each element is
+    loaded once for all of them.
+    """
+    first, second = U[i, i:width], U[i + 1, i:width]
+    third, fourth = U[i + 2, i:width], U[i + 3, i:width]
+    p, q, r, s = U[k, i:width], U[k + 1, i:width], U[k + 2, i:width], U[k + 3, i:width]
+    a0, a1, a2, a3 = U[k, i], U[k + 1, i], U[k + 2, i], U[k + 3, i]
+    b0, b1, b2, b3 = U[k, i + 1], U[k + 1, i + 1], U[k + 2, i + 1], U[k + 3, i + 1]
+    c0, c1, c2, c3 = U[k, i + 2], U[k + 1, i + 2], U[k + 2, i + 2], U[k + 3, i + 2]
+    d0, d1, d2, d3 = U[k, i + 3], U[k + 1, i + 3], U[k + 2, i + 3], U[k + 3, i + 3]
+    for j in range(len(first)):
+        w, x, y, z = p[j], q[j], r[j], s[j]
+        first[j] -= a0 * w + a1 * x + a2 * y + a3 * z
+        second[j] -= b0 * w + b1 * x + b2 * y + b3 * z
+        third[j] -= c0 * w + c1 * x + c2 * y + c3 * z
+        fourth[j] -= d0 * w + d1 * x + d2 * y + d3 * z
+
+
 @compiled(fastmath=FAST)
 def factorise(U, n, width, least, pivot):
     """Factorise a symmetric matrix in place, and solve for what stands beside it.
@@ -51,16 +71,21 @@ def factorise(U, n, width, least, pivot):
     pivot
         Filled with the reciprocal diagonal of the factor, 0 for such rows, ``(n,)``.
     """
-    for i in range(n):
-        # whole vectors: the first begins left of the diagonal
-        start = i - i % LANES
-        row = U[i, start:width]
+    for start in range(0, n, LANES):
+        # whole vectors: each row begins left of the diagonal
+        stop = min(start + LANES, n)
         for k in range(0, start, LANES):
-            add_rows(row, -1.0, U, k, i, start, width)
-        for k in range(start, i):
-            a, above = U[k, i], U[k, start:width]
+            if stop == start + LANES:
+                _subtract_rows(U, start, k, width)
+            else:
+                for i in range(start, stop):
+                    add_rows(U[i, start:width], -1.0, U, k, i, start, width)
+        for i in range(start, stop):
+            row = U[i, start:width]
+            for k in range(start, i):
+                a, above = U[k, i], U[k, start:width]
+                for j in range(len(row)):
+                    row[j] -= a * above[j]
+            pivot[i] = 1 / np.sqrt(U[i, i]) if U[i, i] > least else 0.0
             for j in range(len(row)):
-                row[j] -= a * above[j]
-        pivot[i] = 1 / np.sqrt(U[i, i]) if U[i, i] > least else 0.0
-        for j in range(len(row)):
-            row[j] *= pivot[i]
+                row[j] *= pivot[i]

@@ -35,6 +35,7 @@ from sstfill.methods.eof.fitted.pattern_maps import (
     write_climatology,
     write_dineof,
 )
+from sstfill.validation.tails import TIME_SCALE
 
 ARRAYS = ("patterns", "products", "used", "time_scale")
 IMAGES = 4
@@ -214,7 +215,8 @@ class FittedBayesEof(FittedModesOfArchive):
                     drawn[member, some, known] = (values + np.float32(self.offset)).T
         drawn[:, ~used] = np.nan
         drawn = drawn.reshape(members, *inside.shape)
-        return found.assign(members=((MEMBER, *inside.dims), drawn))
+        scales = {TIME_SCALE: float(np.median(self.sensor.time_scale))}
+        return found.assign(members=((MEMBER, *inside.dims), drawn, scales))
 
 
 def fitted_climatology(method: Climatology, archive: Archive, folder: Path) -> FittedModesOfArchive:
