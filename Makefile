@@ -15,7 +15,7 @@ demo: $(DEMO)/.installed
 	$(DEMO)/bin/sstfill demo --out .
 
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.linters
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from pathlib import Path
 import dask
 import pytest
 from hypothesis import settings
-from remembered import clouds_among, fits_with, remembered
+from remembered import fits_with, remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # How long an example takes depends on what else the machine does.
@@ -93,16 +93,16 @@ def covariances_fitted_briefly() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def full_fits(clouds_chosen_briefly: int) -> Iterator[None]:
+def full_fits() -> Iterator[None]:
     """Fit covariances as users do, where the skill of a fill is what a module tests."""
-    with fits_with(), clouds_among(clouds_chosen_briefly):
+    with fits_with():
         yield
 
 
 @pytest.fixture
-def full_fit(clouds_chosen_briefly: int) -> Iterator[None]:
+def full_fit() -> Iterator[None]:
     """The same for one test."""
-    with fits_with(), clouds_among(clouds_chosen_briefly):
+    with fits_with():
         yield
 
 
@@ -113,26 +113,6 @@ def tried_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Dineof, "trials", 1)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def clouds_chosen_briefly() -> Iterator[int]:
-    """Choose each withheld cloud among two: that they are like the gaps is asked by few tests.
-
-    Yields among how many users choose.
-    """
-    from sstfill.validation.withholding import runs
-
-    candidates = runs.CANDIDATES
-    with clouds_among(2):
-        yield candidates
-
-
-@pytest.fixture(scope="module")
-def clouds_chosen_well(clouds_chosen_briefly: int) -> Iterator[None]:
-    """Choose withheld clouds as users do, where it matters how well they resemble the gaps."""
-    with clouds_among(clouds_chosen_briefly):
         yield
 
 

@@ -125,6 +125,15 @@ def children(pid: int) -> list[str]:
     return found
 
 
+def runs(pid: str) -> bool:
+    """Whether a process has not ended."""
+    state = Path(f"/proc/{pid}/stat")
+    try:
+        return ") Z " not in state.read_text()
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="no /proc to look for processes in"
@@ -164,11 +173,8 @@ def test_workers_end_with_the_command(tmp_path: Path) -> None:
     out, err = started.communicate(timeout=100)
     assert (started.returncode, out) == (143, "")
     assert err == "sstfill: interrupted; an earlier output is unchanged\n"
-    time.sleep(1)
-    alive = []
-    for worker in workers:
-        state = Path(f"/proc/{worker}/stat")
-        if state.exists() and ") Z " not in state.read_text():
-            alive.append(worker)
-    assert alive == []
+    deadline = time.monotonic() + 10
+    while alive := [worker for worker in workers if runs(worker)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
     assert not (tmp_path / "out.zarr").exists()

@@ -413,9 +413,9 @@ def test_down(what, server, here, capsys):
         server.faults.add(Status(503), what, times=math.inf)
     started = time.monotonic()
     printed = run_command(
-        capsys, "download", "mine.toml", "--out", "x.zarr", "--timeout", "2", status=2
+        capsys, "download", "mine.toml", "--out", "x.zarr", "--timeout", "1", status=2
     )
-    assert "did not answer for 2 s" in printed and "check the network" in printed
+    assert "did not answer for 1 s" in printed and "check the network" in printed
     assert not list(here.glob("*x.zarr*"))
     if what != LOGIN:
         printed = run_command(
