@@ -11,7 +11,7 @@ from pathlib import Path
 import dask
 import pytest
 from hypothesis import settings
-from remembered import fits_with, remembered
+from remembered import clouds_among, fits_with, remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # How long an example takes depends on what else the machine does.
@@ -73,6 +73,19 @@ def covariances_fitted_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def oceans_advanced_once() -> Iterator[None]:
+    """Spin the eddies of an ocean up once: that is most of making one, and many tests make it.
+
+    Two oceans of another grid, seed or step, in any bit, do not share their eddies.
+    """
+    from sstfill.synthetic.sqg import Turbulence
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Turbulence, "advance", remembered(Turbulence.advance))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def covariances_fitted_briefly() -> Iterator[None]:
     """Fit covariances to a few withheld pixels: what most tests ask is not the skill of a fill."""
     with fits_with(draws=2, targets=40, neighbours=15, iterations=8):
@@ -80,16 +93,16 @@ def covariances_fitted_briefly() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def full_fits() -> Iterator[None]:
+def full_fits(clouds_chosen_briefly: int) -> Iterator[None]:
     """Fit covariances as users do, where the skill of a fill is what a module tests."""
-    with fits_with():
+    with fits_with(), clouds_among(clouds_chosen_briefly):
         yield
 
 
 @pytest.fixture
-def full_fit() -> Iterator[None]:
+def full_fit(clouds_chosen_briefly: int) -> Iterator[None]:
     """The same for one test."""
-    with fits_with():
+    with fits_with(), clouds_among(clouds_chosen_briefly):
         yield
 
 
@@ -100,6 +113,26 @@ def tried_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Dineof, "trials", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clouds_chosen_briefly() -> Iterator[int]:
+    """Choose each withheld cloud among two: that they are like the gaps is asked by few tests.
+
+    Yields among how many users choose.
+    """
+    from sstfill.validation.withholding import runs
+
+    candidates = runs.CANDIDATES
+    with clouds_among(2):
+        yield candidates
+
+
+@pytest.fixture(scope="module")
+def clouds_chosen_well(clouds_chosen_briefly: int) -> Iterator[None]:
+    """Choose withheld clouds as users do, where it matters how well they resemble the gaps."""
+    with clouds_among(clouds_chosen_briefly):
         yield
 
 

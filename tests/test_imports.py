@@ -95,6 +95,7 @@ LIGHT = [
     ("sstfill.methods.oi.method", ("torch", "numba")),
     ("sstfill.methods.oi.covariance_fit", ("torch", "numba")),
     ("sstfill.methods.patchmatch.method", ("torch", "numba")),
+    ("sstfill.evaluation.paper.frechet", ("torch",)),
 ]
 """Modules, in the order in which they may load more, and what none may have loaded so far."""
 

@@ -5,6 +5,7 @@ option is checked.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cf_xarray  # noqa: F401  (the accessor .cf)
@@ -24,6 +25,14 @@ from sstfill.synthetic.temperature import _flow
 
 SMALL = settings(max_examples=15, deadline=None)
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 33), st.integers(1, 33))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def advanced_anew() -> Iterator[None]:
+    """Compute each flow, where the other tests remember those that they have had."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Turbulence, "advance", Turbulence.advance.__wrapped__)
+        yield
 
 
 @pytest.fixture(scope="module")

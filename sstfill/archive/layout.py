@@ -17,7 +17,7 @@ import xarray as xr
 from sstfill import config
 from sstfill.archive import store
 from sstfill.archive.companions import Companions
-from sstfill.archive.job import Days, FillJob
+from sstfill.archive.job import FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.unit import Task
 from sstfill.fields import grid
@@ -56,14 +56,15 @@ class StoreLayout:
 
     @classmethod
     def of(
-        cls, job: FillJob, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]
+        cls, job: FillJob, ds: xr.Dataset, models: Mapping[str, Model], request: Mapping[str, Any]
     ) -> StoreLayout:
-        """Lay out the variables in `days` as they are in an archive, time first, no single dims."""
-        models = {name: Model.load(job.model(name)) for name in days}
+        """Lay out the variables that have `models` as they are in an archive, time first, no single
+        dims.
+        """
         fields = {name: _laid_out(ds[name], model, request) for name, model in models.items()}
         members = request.get("members", 0)
         parts = {name: store.parts(model.transform, members) for name, model in models.items()}
-        companions = Companions.of(ds, list(days), members)
+        companions = Companions.of(ds, list(models), members)
         attrs = {}
         for key, value in companions.small.attrs.items():
             # of another store, which this one is made from

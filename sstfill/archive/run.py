@@ -26,7 +26,7 @@ from sstfill.archive.model import Model
 from sstfill.archive.plan import differing, fillable, first_look, next_look, units
 from sstfill.archive.settings import RunSettings, check_fitted, describe_grid, format_options
 from sstfill.archive.source import ArchiveSource, touched
-from sstfill.archive.unit import Done, Task, peak
+from sstfill.archive.unit import Done, Task, fitted_model, forget, peak
 from sstfill.archive.workers import Workers, check_memory, staff
 from sstfill.checks import check_choice
 from sstfill.config import without
@@ -193,7 +193,10 @@ def fill_archive(
         check_memory(memory, workers, request["method"], rows * columns, drawn)
         run = _FillRun(settings, request, chosen)
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
-            outcome = run.run(fill)
+            try:
+                outcome = run.run(fill)
+            finally:
+                forget()
     return replace(outcome, seconds=time.perf_counter() - started)
 
 
@@ -341,14 +344,15 @@ class _FillRun:
         with source.open() as ds:
             for name in self.settings.names:
                 last_days[name] = self._read_days(ds, name)
-            layout = StoreLayout.of(job, ds, self.days, self.request)
+            models = self._models()
+            layout = StoreLayout.of(job, ds, models, self.request)
         self.companions = layout.companions
         members = layout.members
         stale: set[int] = set()
         wanted: dict[int, Task] = {}
         self.changed = np.zeros(len(self.days[self.settings.names[0]].time), bool)
         for i, name in enumerate(self.settings.names):
-            model, now = Model.load(job.model(name)), self.days[name]
+            model, now = models[name], self.days[name]
             check_fitted(name, model, members)
             changed = differing(self.bases[name], now, str(job.out))
             # companions have no digest, so that a file written again counts as changed
@@ -471,6 +475,11 @@ class _FillRun:
                 return True
         return False
 
+    def _models(self) -> dict[str, Model]:
+        """Return the fitted methods; a unit that is filled in this process shares them."""
+        job = self.settings.job
+        return {name: fitted_model(job.model(name), self.run_id) for name in self.settings.names}
+
     def _outcome(self, made: set[int]) -> FillOutcome:
         name = self.settings.names[0]
         base, now = self.bases[name], self.days[name]
@@ -480,7 +489,7 @@ class _FillRun:
         if base is not None:
             known = np.isin(now.time, base.time)
             same[known] = now.digest[known] == base.digest
-        models = {n: Model.load(self.settings.job.model(n)) for n in self.settings.names}
+        models = self._models()
         # those of the first variable, for which days are counted
         own = {number for number in made if number < VARIABLE}
         count, refilled = _refilled(models[name], len(now.time), own)
@@ -500,11 +509,11 @@ class _FillRun:
 
     def _count_revisions(self, made: set[int]) -> None:
         """Write how often each day was made, and complete the staged store."""
-        job = self.settings.job
+        job, models = self.settings.job, self._models()
         for i, name in enumerate(self.settings.names):
             now, base = self.days[name], self.bases[name]
             own = {number % VARIABLE for number in made if number // VARIABLE == i}
-            _, refilled = _refilled(Model.load(job.model(name)), len(now.time), own)
+            _, refilled = _refilled(models[name], len(now.time), own)
             revision = np.zeros(len(now.time), np.int32)
             if base is not None:
                 revision[np.isin(now.time, base.time)] = base.revision

@@ -78,7 +78,7 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
     started = time.perf_counter()
     with io.reading(task.source.path):
         obs = opened(task.source, task.name, task.run_id)
-    model = _model(task.model, task.run_id)
+    model = fitted_model(task.model, task.run_id)
     with io.reading(task.source.path):
         sample = _sample(task.days, task.run_id)
         # A worker must not send its reading to the cluster that it is part of.
@@ -160,7 +160,7 @@ def filled(model: Model, window: Window, members: int = 0) -> dict[str, NDArray]
 
 def forget() -> None:
     """Drop the archives, models and samples that this process keeps from one unit to the next."""
-    for kept in (opened, _model, _sample):
+    for kept in (opened, fitted_model, _sample):
         kept.cache_clear()
 
 
@@ -177,7 +177,8 @@ def peak() -> int:
 
 # Workers live longer than a run: `run_id` is in the key, so that a next run reads anew.
 @lru_cache(maxsize=4)
-def _model(folder: Path, run_id: str) -> Model:
+def fitted_model(folder: Path, run_id: str) -> Model:
+    """Read a fitted method once for each run in a process; `forget` drops it."""
     return Model.load(folder)
 
 

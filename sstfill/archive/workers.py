@@ -69,6 +69,7 @@ class Cluster:
         """Fill all units; the scheduler holds only a few at a time for each worker thread."""
         from distributed import as_completed
 
+        forget()  # what this process kept to plan the units; the workers read their own
         waiting = iter(tasks)
         futures = as_completed(loop=self.client.loop)
         submitted: dict[str, Task] = {}

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import small_archives as small
+from forked import forked, talking
 
 from sstfill import errors
 from sstfill.archive import fill_archive, layout, model, run, store, unit, workers
-
-SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture(autouse=True)
@@ -129,28 +129,19 @@ def test_a_disk_that_turns_read_only_leaves_the_old_output(tmp_path):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_file_that_may_not_grow_is_told(archive, tmp_path):
-    """A quota, as it were: the limit of a process on the size of files, with its signal ignored."""
-    code = f"""
-import resource, signal, sys
-sys.path.insert(0, {str(SUPPORT)!r})
-import small_archives as small
-from sstfill import errors
-from sstfill.archive import fill_archive
-class Patch:
-    def setattr(self, *change):
-        setattr(*change) if len(change) == 3 else None
-small.small_units(Patch())
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
-try:
-    fill_archive({str(archive)!r}, {str(tmp_path / "out.zarr")!r}, small.METHOD)
-except errors.WriteError as error:
-    print(error)
-"""
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "File too large" in told.stdout, told
-    assert told.stdout.count("\n") == 1
+def fill_within_a_limit(archive: Path, out: Path) -> None:
+    """Fill where files may not grow: a quota, as it were, with its signal ignored."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
+    with pytest.MonkeyPatch.context() as patched:
+        small.small_units(patched)
+        with pytest.raises(errors.WriteError, match="File too large") as told:
+            fill_archive(archive, out, small.METHOD)
+    assert "\n" not in str(told.value)
+
+
+def test_a_file_that_may_not_grow_is_told(archive, tmp_path, quick_workers):
+    assert forked(fill_within_a_limit, archive, tmp_path / "out.zarr") == 0
     assert not (tmp_path / "out.zarr").exists()
     fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
     small.sound(tmp_path / "out.zarr", archive)
@@ -332,26 +323,33 @@ def test_what_cannot_be_an_output_is_refused(archive, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.zarr", "link.zarr", "other.zarr"]
 
 
-def test_a_process_that_is_killed_again_and_again_ends_with_the_same(archive, wanted, tmp_path):
-    code = f"""
-import sys
-sys.path.insert(0, {str(SUPPORT)!r})
-import small_archives as small
-from sstfill.archive import fill_archive, run
-class Patch:
-    def setattr(self, *change):
-        setattr(*change) if len(change) == 3 else None
-small.small_units(Patch())
-real = run.take
-run.take = lambda task, staged: (real(task, staged), print("unit", flush=True))
-fill_archive({str(archive)!r}, {str(tmp_path / "out.zarr")!r}, small.METHOD)
-"""
+def fill_and_tell(archive: Path, out: Path, line: Connection) -> None:
+    """Fill an archive; tell of each unit that is done, and wait for leave to go on."""
+    real = run.take
+
+    def take(task, staged):
+        real(task, staged)
+        line.send("unit")
+        line.recv()
+
+    with pytest.MonkeyPatch.context() as patched:
+        small.small_units(patched)
+        patched.setattr(run, "take", take)
+        fill_archive(archive, out, small.METHOD)
+
+
+def test_a_process_that_is_killed_again_and_again_ends_with_the_same(
+    archive, wanted, tmp_path, quick_workers
+):
     for units in (1, 2):
-        with subprocess.Popen([sys.executable, "-c", code], stdout=-1) as process:
-            for _ in range(units):
-                assert process.stdout.readline() == b"unit\n"
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
+        with talking(fill_and_tell, archive, tmp_path / "out.zarr") as (process, line):
+            for done in range(units):
+                assert line.recv() == "unit"
+                if done + 1 < units:
+                    line.send("go on")
+            process.kill()
+        assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "out.zarr").exists()
     fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
     assert small.difference(tmp_path / "out.zarr", wanted) == ""
     small.sound(tmp_path / "out.zarr", archive)

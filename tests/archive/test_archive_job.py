@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import signal
 import threading
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_archives as small
+from forked import talking
 
 from sstfill import errors
 from sstfill.archive import fill_archive, job, run
@@ -22,26 +23,18 @@ def _small(monkeypatch):
     small.small_units(monkeypatch)
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from sstfill.archive import job
-with job.open_job(Path(sys.argv[1])) as held:
-    (held.folder / "job.json").write_text("kept") if "keep" in sys.argv else None
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+def hold(out: Path, line: Connection) -> None:
+    """Hold the lock of a job until the other end of the line is closed."""
+    with job.open_job(out):
+        line.send("held")
+        with pytest.raises(EOFError):
+            line.recv()
 
 
-def holder(out: Path, *words: str) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(out), *words], stdin=-1, stdout=-1)
-    assert process.stdout.readline() == b"held\n"
-    return process
-
-
-def test_a_second_job_gets_one_line_and_the_first_is_unharmed(tmp_path):
+def test_a_second_job_gets_one_line_and_the_first_is_unharmed(tmp_path, quick_workers):
     archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
-    with holder(out) as first:
+    with talking(hold, out) as (first, line):
+        assert line.recv() == "held"
         with pytest.raises(
             errors.WriteError, match=rf"being filled by process {first.pid} on .* wait for it"
         ):
@@ -49,17 +42,18 @@ def test_a_second_job_gets_one_line_and_the_first_is_unharmed(tmp_path):
         assert (tmp_path / "out.zarr.job/lock").exists()
         with pytest.raises(errors.WriteError, match="being filled"):
             fill_archive(archive, out, small.METHOD)
-        first.communicate()
-    assert first.returncode == 0
+    assert first.exitcode == 0
     assert not (tmp_path / "out.zarr.job").exists()
     fill_archive(archive, out, small.METHOD)
     small.sound(out, archive)
 
 
-def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
+def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path, quick_workers):
     archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
-    with holder(out) as first:
+    with talking(hold, out) as (first, line):
+        assert line.recv() == "held"
         first.kill()
+    assert first.exitcode == -signal.SIGKILL
     assert (tmp_path / "out.zarr.job/lock").read_text().startswith(f"process {first.pid}")
     fill_archive(archive, out, small.METHOD)
     small.sound(out, archive)

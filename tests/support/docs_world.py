@@ -16,7 +16,7 @@ import xarray as xr
 import sstfill
 from sstfill.synthetic import ocean
 
-SHAPE = (8, 8, 9)
+SHAPE = (6, 8, 9)
 FIRST = "2017-03-07"  # the pages draw 2017-03-11
 INFO = ("ghrsst", "unwritten", "chlorophyll", "roms", "nemo", "wrf", "numbers", "groups")
 """Files of docs/howto/info.md, which stand for kinds that tests/fields/reading has."""

@@ -39,3 +39,13 @@ def fits_with(**effort: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(covariance_fit, "EFFORT", covariance_fit.FitEffort(**effort))
         yield
+
+
+@contextmanager
+def clouds_among(candidates: int) -> Iterator[None]:
+    """Choose each withheld cloud among so many, see `sstfill.validation.withholding.runs`."""
+    from sstfill.validation.withholding import runs
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs, "CANDIDATES", candidates)
+        yield

@@ -15,6 +15,7 @@ from sstfill.archive import job, verify
 from sstfill.archive.source import ArchiveSource
 from sstfill.methods.common import sampling
 from sstfill.methods.interpolation import fitted as interpolate
+from sstfill.validation.withholding import runs
 
 T, Y, X = 20, 20, 14
 CORE = (8, 16, 16)
@@ -23,10 +24,14 @@ METHOD = interpolate.Interpolate(space=True)
 
 
 def small_units(monkeypatch: Any) -> None:
-    """Make work units, and what interpolation sees around them, small."""
+    """Make work units, what interpolation sees around them, and the choice of withheld clouds
+    small.
+    """
     monkeypatch.setattr(sampling, "CORE", CORE)
     monkeypatch.setattr(sampling, "TRIAL", (8, 16, 16))
     monkeypatch.setattr(sampling, "TRIALS", 1)
+    # as in all tests; a process of its own that calls this would choose among six
+    monkeypatch.setattr(runs, "CANDIDATES", 2)
     for name, value in {"STEPS": 3, "DAYS": 3.0, "SPACE": 3}.items():
         monkeypatch.setattr(interpolate, name, value)
 

@@ -24,6 +24,8 @@ from sstfill.methods import Climatology
 from sstfill.validation.withheld import withheld_score
 from sstfill.validation.withholding.runs import withheld_runs
 
+pytestmark = pytest.mark.usefixtures("clouds_chosen_well")
+
 
 def cloudy(
     steps: int = 20, ny: int = 8, nx: int = 9, seed: int = 0, dtype: str = "f4"

@@ -352,6 +352,7 @@ def lag_number(t, y, x):
 def tabulated(cells, step, drift, kernel):
     """Covariances by the number of the lag, for grids of such cells: see `LagTables`."""
     times, rows, columns = REACH
+    scales, shape = kernel.scales, kernel.shape
     found = np.zeros((len(cells), lag_number(times, rows, columns) + 1))
     for i in range(len(cells)):
         for t in range(times + 1):
@@ -362,11 +363,10 @@ def tabulated(cells, step, drift, kernel):
                         continue
                     north = y * cells[i, 0] + x * cells[i, 2] - t * step * drift[0]
                     east = y * cells[i, 1] + x * cells[i, 3] - t * step * drift[1]
-                    for k in range(len(kernel.scales)):
-                        variance, by_north, by_east, by_day = kernel.scales[k]
-                        far = np.sqrt(north * north * by_north + east * east * by_east)
-                        late = t * step * by_day
-                        found[i, number] += variance * correlation(kernel.shape[k], far, late)
+                    for k in range(len(shape)):
+                        far = np.sqrt(north**2 * scales[k, 1] + east**2 * scales[k, 2])
+                        late = t * step * scales[k, 3]
+                        found[i, number] += scales[k, 0] * correlation(shape[k], far, late)
     return found
 
 
@@ -391,7 +391,7 @@ def numbered(P, pixels, origin, days, tables, table, lag):
     lag
         ``(n,)``, written.
     """
-    y_north, y_east, x_north, x_east = tables.cells[table]
+    cell = tables.cells[table]
     least, most = np.zeros(3, np.int64), np.zeros(3, np.int64)
     for j in range(len(pixels)):
         late = P[3, j] - days[origin[0]]
@@ -399,8 +399,8 @@ def numbered(P, pixels, origin, days, tables, table, lag):
         y, x = pixels[j, 2] - origin[1], pixels[j, 3] - origin[2]
         if abs(late - t * tables.step) > ON_TIME * tables.step:
             return False
-        north = P[0, j] - (y * y_north + x * x_north - late * tables.drift[0])
-        east = P[1, j] - (y * y_east + x * x_east - late * tables.drift[1])
+        north = P[0, j] - (y * cell[0] + x * cell[2] - late * tables.drift[0])
+        east = P[1, j] - (y * cell[1] + x * cell[3] - late * tables.drift[1])
         apart = P[0, j] ** 2 + P[1, j] ** 2 + P[2, j] ** 2
         if north**2 + east**2 + P[2, j] ** 2 > tables.uneven**2 * apart:
             return False
@@ -515,14 +515,20 @@ def posterior(values, targets, tiles, tile, space, kernel, tables, work):
     """
     U, P, far, pixel, lag, pivot, mean, variance = work
     n, origin, cross = tiles.known[tile], tiles.origin[tile], kernel.cross
-    rows = tiles.members[tile][tiles.members[tile] >= 0]
-    m = len(rows)
+    # element by element: whole rows, and masks, take seconds more to compile
+    rows = np.empty(tiles.members.shape[1], np.int64)
+    m = 0
+    for row in tiles.members[tile]:
+        if row >= 0:
+            rows[m] = row
+            m += 1
     for j in range(n):
-        pixel[j] = tiles.neighbours[tile, j]
-        c, t, y, x = pixel[j]
-        U[j, n + m] = values[c, t, y, x]
+        for part in range(4):
+            pixel[j, part] = tiles.neighbours[tile, j, part]
+        U[j, n + m] = values[pixel[j, 0], pixel[j, 1], pixel[j, 2], pixel[j, 3]]
     for j in range(m):
-        pixel[n + j] = targets[rows[j]]
+        for part in range(4):
+            pixel[n + j, part] = targets[rows[j], part]
     for j in range(n + m):
         place(P, j, pixel[j], origin, space)
     table = tables.of_tile[tile]
@@ -530,7 +536,9 @@ def posterior(values, targets, tiles, tile, space, kernel, tables, work):
         looked_up(tables.covariances[table], lag, n, m, U)
     else:
         covariances(P, n, m, kernel, U, far)
-    prior = kernel.scales[:, 0].sum()
+    prior = 0.0
+    for k in range(len(kernel.scales)):
+        prior += kernel.scales[k, 0]
     for i in range(n):
         if len(cross) > 1:
             for j in range(i, n + m):
@@ -540,13 +548,14 @@ def posterior(values, targets, tiles, tile, space, kernel, tables, work):
     # eigenvalue.
     least = max(0.5 * kernel.noise, FLOOR * U[0, 0]) if n else 0.0
     factorise(U, n, padded(n + m + 1), least, pivot)
-    mean[:m], variance[:m] = 0.0, 0.0
+    for j in range(m):
+        mean[j] = variance[j] = 0.0
     for i in range(n):
         _add_explained(U[i, n : n + m], U[i, n + m], mean, variance)
     own = tiles.corner[tile, 0]
     for j in range(m):
         variance[j] = max(prior * cross[own, own] - variance[j], 0.0)
-    return rows
+    return rows[:m]
 
 
 @compiled()

@@ -173,19 +173,21 @@ class Sightings:
             As of `sstfill.validation.distances.distance_to_data`, ``(n,)``.
         """
         times, variables, rows, columns = pixels
-        distance = np.empty(times.size, np.float32)
+        distance, lag = np.empty(times.size, np.float32), np.empty(times.size, np.float32)
         image = times * left.shape[1] + variables
+        places = np.ravel_multi_index((variables, rows, columns), left.shape[1:])
+        series = left.reshape(len(left), -1)
+        # image by image, for the processor's cache holds the series of a few hundred pixels
         for number in np.unique(image):
             here = image == number
-            shown = left[divmod(int(number), left.shape[1])]
+            time, variable = divmod(int(number), left.shape[1])
+            shown = left[time, variable]
             distance[here] = _distance_to(shown, rows[here], columns[here], self.spacing)
-        apart = np.abs(self.days[:, np.newaxis] - self.days[times])
-        places = np.ravel_multi_index((variables, rows, columns), left.shape[1:])
-        # a date counts only where the pixel was observed on it
-        shown = left.reshape(len(left), -1).take(places, axis=1)
-        # not by `where` of the minimum, which takes twice as long
-        lag = np.where(shown, apart, np.inf).min(axis=0)
-        return distance, lag.astype(np.float32)
+            apart = np.abs(self.days - self.days[time])[:, np.newaxis]
+            # a date counts only where the pixel was observed on it; not by `where` of the minimum,
+            # which takes twice as long
+            lag[here] = np.where(series.take(places[here], axis=1), apart, np.inf).min(axis=0)
+        return distance, lag
 
     def gap_distances(self, rng: Rng) -> tuple[NDArray, NDArray]:
         """Return distance and lag of a random sample of the gaps."""
@@ -251,18 +253,20 @@ class Hiding:
         *_, y, x = np.unravel_index(rng.choice(places), fresh.shape)
         centre = int(y), int(x)
         whole, left = np.zeros_like(fresh), self.left
-        for t, c in np.ndindex(fresh.shape[:2]):
+        covered = (cloud | ~self.seen.sea).all(axis=(2, 3))
+        for t, c in np.argwhere(covered):
             size = int(self._shown[times][t, c])
             # An image hidden whole counts for many pixels; drawn by chance, so that in the mean as
             # many are due as in the gaps.
-            due = cloud[t, c][self.seen.sea].all() and 0 < size <= min(left, self.wanted / 2)
+            due = 0 < size <= min(left, self.wanted / 2)
             if due and rng.random() < self._whole / size:
                 whole[t, c] = fresh[t, c]
                 left -= size
         # What is too much goes from the edge, so that the rest is still one cloud.
         part = nearest_part(fresh & ~whole, min(most, left), centre)
-        for t, c in np.ndindex(part.shape[:2]):
-            part[t, c] = nearest_part(part[t, c], int(self._spare[times][t, c]), centre)
+        spare = self._spare[times]
+        for t, c in np.argwhere(np.count_nonzero(part, axis=(2, 3)) > spare):
+            part[t, c] = nearest_part(part[t, c], int(spare[t, c]), centre)
         part |= whole
         count = np.count_nonzero(part, axis=0)
         last = (count > 0) & (count == self._often)

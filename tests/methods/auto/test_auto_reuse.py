@@ -14,6 +14,8 @@ from sstfill.methods.eof.variational import VariationalFit
 from sstfill.methods.oi import method as oi
 from sstfill.synthetic import ocean
 
+pytestmark = pytest.mark.usefixtures("clouds_chosen_well")
+
 
 def series() -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
     """An ocean, and its observations with and without a tenth of the images."""

@@ -19,6 +19,8 @@ from sstfill.validation.distances import distance_to_data
 from sstfill.validation.withholding.resemblance import Resemblance
 from sstfill.validation.withholding.runs import withheld_runs
 
+pytestmark = pytest.mark.usefixtures("clouds_chosen_well")
+
 
 def cloudy(times: int = 40, fraction: float = 0.4, seed: int = 1) -> xr.DataArray:
     """Ones under clouds that stay for days, a day apart."""

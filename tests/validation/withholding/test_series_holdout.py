@@ -11,6 +11,8 @@ from sstfill.methods import Climatology, Interpolate
 from sstfill.synthetic import ocean
 from sstfill.validation.withholding.series_holdout import SeriesHoldout
 
+pytestmark = pytest.mark.usefixtures("clouds_chosen_well")
+
 
 def holdout(variables: int = 1) -> SeriesHoldout:
     sea_surface = ocean(shape=(16, 30, 26), seed=2)
