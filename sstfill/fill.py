@@ -59,6 +59,7 @@ from sstfill.methods.auto.method import Auto, FillPlan
 from sstfill.methods.base import FitsOnce
 from sstfill.methods.registry import check_members, seeded
 from sstfill.validation.calibrated import calibrated
+from sstfill.validation.tails import tails_seed
 from sstfill.validation.withheld import WithheldScore, in_both_spaces, is_better, withheld_score
 from sstfill.version import __version__
 
@@ -345,8 +346,8 @@ class _Field:
         distributions = {name: scale.distribution for name, scale in scales.items()}
         # scaled in the space of the method, in which the score was made; then units, then the
         # inverse transform
-        own_seed = getattr(method, "seed", seed)
-        estimate = calibrated(estimate, scales, self.names, shown, seed=own_seed)
+        of_tails = tails_seed(method, seed)
+        estimate = calibrated(estimate, scales, self.names, shown, seed=of_tails)
         scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
         normalised = getattr(method, "normalise", False)
         estimate = field.rescaling.invert(estimate, normalised=normalised)

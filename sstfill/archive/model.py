@@ -37,6 +37,7 @@ from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
 from sstfill.validation.calibrated import calibrated
 from sstfill.validation.calibration import EXTREME, StratifiedScale
+from sstfill.validation.tails import tails_seed
 from sstfill.validation.withheld import in_both_spaces
 
 WIDER = 1.25
@@ -166,7 +167,7 @@ class Model:
             "sigma_scale": float(model.summary.get("sigma_scale", 1.0)),
             "dims": list(model.sea.dims),
             "rounding": asdict(rounding),
-            "tails_seed": int(getattr(method, "seed", whole.seed)),
+            "tails_seed": tails_seed(method, whole.seed),
         }
         distribution = model.scale.distribution
         if not distribution.is_gaussian:

@@ -235,8 +235,8 @@ def check_fitted(name: str, model: Model, members: int) -> None:
     if members and model.tails_seed is None and not model.scale.distribution.is_gaussian:
         raise OptionError(
             f"members={members}: the method of {name!r} was fitted by an earlier version of "
-            "sstfill, whose members differ from those of today; fill all again with --refit, or to "
-            "another output"
+            "sstfill, whose members differ from those of today; fit one anew: --refit, or --method "
+            "NAME into another output"
         )
 
 

@@ -73,7 +73,7 @@ class ErrorDistribution:
         ``sqrt((nu - 2) / chi2)`` of ``nu`` degrees of freedom, where ``chi2`` is the quantile that
         has the probability of a normal number (Andrews & Mallows 1974, Journal of the Royal
         Statistical Society B 36, 99-102). The greater the number, the greater the factor; its mean
-        square is 1.
+        square is 1, but for what lies beyond `FARTHEST` (0.974 for 3 degrees, 0.996 for 4).
 
         Parameters
         ----------

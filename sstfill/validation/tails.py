@@ -54,7 +54,7 @@ class FactorField:
     pairs, whose fields differ in their sign (antithetic variates: Hammersley & Morton 1956,
     Mathematical Proceedings of the Cambridge Philosophical Society 52, 449-475): where one has
     large errors the other has small ones, so that few members tell the spread better. Their
-    deviations remain independent.
+    deviations remain uncorrelated.
 
     Attributes
     ----------
@@ -122,6 +122,14 @@ class FactorField:
         turned = [of_cosine * cosine + of_sine * sine, of_sine * cosine - of_cosine * sine]
         basis = np.concatenate([np.cos(of_place), np.sin(of_place)], axis=1)
         return np.asarray(np.concatenate(turned, axis=2) @ basis.T)
+
+
+def tails_seed(method: object, seed: int) -> int:
+    """Return the seed of the tails of a method's members: its own if it has one, else `seed`."""
+    own = getattr(method, "seed", None)
+    if isinstance(own, int) and own >= 0:
+        return own
+    return seed
 
 
 def with_tails(
@@ -196,7 +204,8 @@ def _multiplied(
     if distribution.is_gaussian:
         return apart
     days, places, number = days.ravel(), place.reshape(-1, 3), number.ravel()
-    found = np.empty_like(apart)
+    # In the order of C, so that `out` is a view of it.
+    found = np.empty(apart.shape, apart.dtype)
     out = found.reshape(len(number), len(days), len(places))
     given = apart.reshape(out.shape)
     step = max(1, VALUES // (len(number) * len(days)))

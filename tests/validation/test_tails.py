@@ -17,6 +17,7 @@ from sstfill.validation.tails import (
     LENGTHS,
     TIME_SCALE,
     FactorField,
+    tails_seed,
     with_tails,
 )
 
@@ -121,3 +122,21 @@ def test_pixels_without_a_position_have_a_factor():
         "lon": (("y", "x"), lon, {"units": "degrees_east"}),
     }
     assert np.isfinite(factors(obs.assign_coords(coords), 3)).all()
+
+
+def test_the_layout_in_memory_does_not_matter() -> None:
+    obs = grid("sphere")
+    values = np.random.default_rng(0).normal(size=(3, *obs.shape))
+    plain = xr.DataArray(values, dims=("member", *obs.dims))
+    turned = plain.copy(data=np.ascontiguousarray(values.swapaxes(2, 3)).swapaxes(2, 3))
+    assert not turned.data.flags.c_contiguous
+    found = [with_tails(one, [STUDENT], obs, {}, 0, (0, 0, 0)) for one in (plain, turned)]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("own,expected", [(7, 7), (None, 3), (-1, 3), ("many", 3)])
+def test_a_seed_that_is_none_is_not_taken(own: object, expected: int) -> None:
+    class Drawing:
+        seed = own
+
+    assert tails_seed(Drawing(), 3) == expected and tails_seed(object(), 3) == 3

@@ -125,8 +125,7 @@ class BayesEof:
         draws = ModeDraws(low_rank, deviations, days, pixels, self.seed, correlation)
         estimate = as_fields(low_rank, matrix, obs).assign_attrs(_account(posterior))
         drawn = members_as_field(draws, matrix, obs)
-        assert posterior.evidence is not None
-        drawn.attrs = {TIME_SCALE: float(np.median(posterior.evidence.time_scale))}
+        drawn.attrs = {TIME_SCALE: float(np.median(posterior.time_scale))}
         return estimate.assign(members=drawn)
 
     def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> BayesEofOfKnownAmplitudes:

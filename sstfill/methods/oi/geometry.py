@@ -31,12 +31,27 @@ class Positions(NamedTuple):
         Position, and unit vectors there, ``(y, x, 3)``. NaN where a grid has no coordinates.
     north
         Distance along the meridian, ``(y, x)``.
+    rectilinear
+        Whether each row lies along a parallel and each column along a meridian, or the grid in a
+        plane along its axes.
     """
 
     xyz: NDArray[np.float64]
     northward: NDArray[np.float64]
     eastward: NDArray[np.float64]
     north: NDArray[np.float64]
+    rectilinear: bool
+
+    def part(self, rows: slice, columns: slice) -> Positions:
+        """Return the positions of a box of the grid."""
+        box = rows, columns
+        return Positions(
+            self.xyz[box],
+            self.northward[box],
+            self.eastward[box],
+            self.north[box],
+            self.rectilinear,
+        )
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -78,19 +93,20 @@ def positions(field: xr.DataArray, row: int = 0, column: int = 0) -> Positions:
     if not on_the_sphere(field):
         return _on_the_plane(place_km(field, row, column))
     lat, lon = map(np.deg2rad, degrees(field))
-    if lat.ndim == 1:
+    rectilinear = lat.ndim == 1
+    if rectilinear:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
     up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
     northward = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], -1)
     eastward = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lat)], -1)
-    return Positions(EARTH_RADIUS * up, northward, eastward, EARTH_RADIUS * lat)
+    return Positions(EARTH_RADIUS * up, northward, eastward, EARTH_RADIUS * lat, rectilinear)
 
 
 def _on_the_plane(xyz: NDArray[np.float64]) -> Positions:
     northward, eastward = np.zeros_like(xyz), np.zeros_like(xyz)
     northward[..., 1] = 1.0
     eastward[..., 0] = 1.0
-    return Positions(xyz, northward, eastward, xyz[..., 1])
+    return Positions(xyz, northward, eastward, xyz[..., 1], rectilinear=True)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def log_scores(values, targets, truth, tiles, space, kernel):
     U, P, channel, pivot = work.U, work.P, work.pixel[:, 0], work.pivot
     # each covariance is looked at but once
     none = np.full(len(tiles.corner), -1)
-    tables = LagTables(np.empty((0, 0)), np.empty((0, 4)), 1.0, (0.0, 0.0), 0.0, none)
+    tables = LagTables(np.empty((0, 0)), np.empty((0, 4)), 1.0, (0.0, 0.0), 0.0, 1, none)
     cross, noise = kernel.cross, kernel.noise
     w, a, pair = np.empty(most), np.empty(most), np.empty(most)
     gradient = np.zeros((len(kernel.scales), 4))

@@ -353,7 +353,7 @@ class PatchSolver:
         """Return the solver of the patch that sees a box."""
         times, rows, columns = seen
         return Solver(
-            at=Positions(*(a[rows, columns] for a in self.at)),
+            at=self.at.part(rows, columns),
             days=self.days[times],
             covariance=self.fitted.covariance,
             flow=self.method.flow,

@@ -224,7 +224,7 @@ class BlockSimulator:
             if len(targets):
                 jobs.append(Job(self.patches.solver(patch.seen), box, targets))
         times, rows, columns = block.seen
-        at = Positions(*(a[rows, columns] for a in self.patches.at))
+        at = self.patches.at.part(rows, columns)
         drawn = self.simulator(standard, jobs, at, self.days[times], block.seen)
         # back from the boxes of the jobs to the block
         moved = [np.zeros((0, 4), np.int32)]

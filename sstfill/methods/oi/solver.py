@@ -21,9 +21,9 @@ SIDE = 4
 """Side in pixels of the tiles of an image whose gaps are interpolated from the same observations,
 by one factor. Tiles of the whole grid, so that results do not depend on the window.
 """
-UNEVEN = 0.03
-"""Covariances are looked up by lag, in a third of the time, where whole steps of the grid lead to
-each observation but for this fraction of its distance: not where meridians converge more.
+UNEVEN = 0.02
+"""Covariances are looked up by lag, in a third of the time, where whole steps of a rectilinear grid
+lead to each observation but for this fraction of its distance: not where meridians converge more.
 """
 TABLED = 0.005
 """Tiles whose steps are as long, to this fraction, share a table of covariances by lag."""
@@ -123,18 +123,20 @@ class Solver:
         from sstfill.methods.oi import solver_kernels
 
         step = usual_step(self.days) if self.step is None else self.step
-        none = np.full(len(tiles.corner), -1)
-        if not self.uneven:
-            return solver_kernels.LagTables(
-                np.empty((0, 0)), np.empty((0, 4)), step, per_day(self.flow), 0.0, none
-            )
-        cells = rounded(self.at.cells(*tiles.origin[:, 1:].T), TABLED).reshape(-1, 4)
-        known = np.isfinite(cells).all(axis=1)
-        kinds, kind = np.unique(cells[known], axis=0, return_inverse=True)
-        none[known] = kind.reshape(-1)
+        kinds, of_tile = np.empty((0, 4)), np.full(len(tiles.corner), -1)
+        # Elsewhere nearly each tile would need a table of its own; and of a field as smooth as a
+        # Gaussian covariance makes it, estimates feel small errors of distance.
+        smooth = any(component.shape == "gauss" for component in self.covariance.components)
+        if self.uneven and self.at.rectilinear and not smooth:
+            cells = rounded(self.at.cells(*tiles.origin[:, 1:].T), TABLED).reshape(-1, 4)
+            known = np.isfinite(cells).all(axis=1)
+            kinds, kind = np.unique(cells[known], axis=0, return_inverse=True)
+            of_tile[known] = kind.reshape(-1)
         drift = per_day(self.flow)
         covariances = solver_kernels.tabulated(kinds, step, drift, self.kernel())
-        return solver_kernels.LagTables(covariances, kinds, step, drift, self.uneven, none)
+        return solver_kernels.LagTables(
+            covariances, kinds, step, drift, self.uneven, self.side, of_tile
+        )
 
     def kernel(self) -> Kernel:
         """Return the arrays of the covariance."""
@@ -199,9 +201,10 @@ def per_day(flow: tuple[float, float]) -> tuple[float, float]:
 
 def rounded(steps: NDArray[np.float64], fraction: float = 0.05) -> NDArray[np.float64]:
     """Round steps ``(..., 2)`` to a fraction of their length, so that neighbouring patches on the
-    sphere share lists of offsets, which are cached.
+    sphere share lists of offsets, which are cached, and tiles share tables. Of no length: NaN.
     """
     length = np.hypot(steps[..., :1], steps[..., 1:])
+    length[length == 0] = np.nan
     size = fraction * np.exp(np.round(np.log(length) / fraction) * fraction)
     return np.round(steps / length / fraction) * size
 

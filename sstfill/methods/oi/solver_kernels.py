@@ -143,6 +143,8 @@ class LagTables(NamedTuple):
     uneven
         A table serves a tile where no observation lies farther from where whole steps lead than
         this fraction of its distance.
+    side
+        Of the tiles, pixels.
     of_tile
         Number of the table of each tile, -1 for none, ``(tile,)``.
     """
@@ -152,6 +154,7 @@ class LagTables(NamedTuple):
     step: float
     drift: tuple[float, float]
     uneven: float
+    side: int
     of_tile: NDArray[np.int64]
 
 
@@ -371,17 +374,19 @@ def tabulated(cells, step, drift, kernel):
 
 
 @compiled()
-def numbered(P, pixels, origin, days, tables, table, lag):
-    """Write the numbers of the lags of pixels from the origin of a tile, and return whether its
-    table serves them: they lie nearly where whole steps lead, and no pair of them is farther apart
-    than `REACH`.
+def numbered(P, pixels, n, origin, days, tables, table, lag):
+    """Write the numbers of the lags of `n` observations and some targets from the origin of a tile,
+    and return whether its table serves them: the observations lie nearly where whole steps lead,
+    and none is farther from another, or from a pixel of the tile, than `REACH`.
+
+    Which pixels of the tile are targets does not matter.
 
     Parameters
     ----------
     P
         Where they lie, see `place`.
     pixels
-        Their channel, time, y and x, ``(n, 4)``.
+        Their channel, time, y and x, ``(observation + target, 4)``.
     origin
         Time, y and x of the origin.
     days
@@ -389,14 +394,18 @@ def numbered(P, pixels, origin, days, tables, table, lag):
     tables, table
         See `LagTables`; the number of that of the tile.
     lag
-        ``(n,)``, written.
+        ``(observation + target,)``, written.
     """
     cell = tables.cells[table]
     least, most = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    most[1] = most[2] = tables.side - 1
     for j in range(len(pixels)):
         late = P[3, j] - days[origin[0]]
         t = int(np.rint(late / tables.step))
         y, x = pixels[j, 2] - origin[1], pixels[j, 3] - origin[2]
+        lag[j] = lag_number(t, y, x)
+        if j >= n:
+            continue
         if abs(late - t * tables.step) > ON_TIME * tables.step:
             return False
         north = P[0, j] - (y * cell[0] + x * cell[2] - late * tables.drift[0])
@@ -404,7 +413,6 @@ def numbered(P, pixels, origin, days, tables, table, lag):
         apart = P[0, j] ** 2 + P[1, j] ** 2 + P[2, j] ** 2
         if north**2 + east**2 + P[2, j] ** 2 > tables.uneven**2 * apart:
             return False
-        lag[j] = lag_number(t, y, x)
         for k, steps in enumerate((t, y, x)):
             least[k], most[k] = min(least[k], steps), max(most[k], steps)
     apart = most - least
@@ -532,7 +540,7 @@ def posterior(values, targets, tiles, tile, space, kernel, tables, work):
     for j in range(n + m):
         place(P, j, pixel[j], origin, space)
     table = tables.of_tile[tile]
-    if table >= 0 and numbered(P, pixel[: n + m], origin, space.days, tables, table, lag):
+    if table >= 0 and numbered(P, pixel[: n + m], n, origin, space.days, tables, table, lag):
         looked_up(tables.covariances[table], lag, n, m, U)
     else:
         covariances(P, n, m, kernel, U, far)

@@ -35,6 +35,11 @@ def grid(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
     return xr.DataArray(values, {"lat": lat, "lon": lon}, ("time", "lat", "lon"))
 
 
+def curvilinear(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
+    places = {"lat": (("y", "x"), lat), "lon": (("y", "x"), lon)}
+    return xr.DataArray(np.zeros((len(DAYS), *lat.shape)), places, ("time", "y", "x"))
+
+
 def solver(field: xr.DataArray, **changes) -> Solver:
     same = {
         "days": DAYS,
@@ -217,17 +222,12 @@ def test_units_of_flow_and_time() -> None:
 
 @pytest.mark.parametrize("flow", [(0.0, 0.0), (0.1, -0.05)], ids=["still", "flow"])
 @pytest.mark.parametrize("parts", [TWO, TWO[1:]], ids=["two parts", "exponential"])
-@pytest.mark.parametrize("turned", [False, True])
-def test_covariances_by_lag_are_nearly_those_of_distance(parts, flow, turned) -> None:
-    """Steps of a degree grid, or of one turned by 30 degrees, whose meridians converge little."""
-    lat, lon = np.meshgrid(41 + 0.1 * np.arange(14), 5 + 0.1 * np.arange(15), indexing="ij")
-    if turned:
-        angle = np.deg2rad(30)
-        y, x = lat - 41, lon - 5
-        lat = 41 + np.cos(angle) * y + np.sin(angle) * x
-        lon = 5 + np.cos(angle) * x - np.sin(angle) * y
-    places = {"lat": (("y", "x"), lat), "lon": (("y", "x"), lon)}
-    field = xr.DataArray(np.zeros((5, 14, 15)), places, ("time", "y", "x"))
+@pytest.mark.parametrize("plane", [False, True])
+def test_covariances_by_lag_are_nearly_those_of_distance(parts, flow, plane) -> None:
+    field = grid(41 + 0.1 * np.arange(14), 5 + 0.1 * np.arange(15))
+    if plane:
+        km = {d: (d, 10.0 * np.arange(n), {"units": "km"}) for d, n in (("y", 14), ("x", 15))}
+        field = xr.DataArray(np.zeros((5, 14, 15)), km, ("time", "y", "x"))
     values, covariance = scattered((1, 5, 14, 15), 3), Covariance(components=parts, noise=0.05)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     how = {"covariance": covariance, "flow": flow, "days": np.arange(5.0), "neighbours": 60}
@@ -240,24 +240,52 @@ def test_covariances_by_lag_are_nearly_those_of_distance(parts, flow, turned) ->
     np.testing.assert_allclose(np.sqrt(variance), np.sqrt(spread), rtol=0.01)
 
 
+LAT, LON = 41 + 0.5 * np.arange(8), 5 + 0.5 * np.arange(9)
+
+
 @pytest.mark.parametrize(
-    "days,north",
+    "days,lat,parts",
     [
-        (np.array([0.0, 1.0, 2.4, 3.0, 4.0]), 41.0),
-        (np.arange(5.0), 80.0),
-        (np.array([0.0, 1.0, 2.0, 3.0, 16.0]), 41.0),
+        (np.array([0.0, 1.0, 2.4, 3.0, 4.0]), LAT, TWO),
+        (np.arange(5.0), LAT + 39, TWO),
+        (np.array([0.0, 1.0, 2.0, 3.0, 16.0]), LAT, TWO),
+        (np.arange(5.0), LAT[:, np.newaxis] + 0.1 * np.arange(9), TWO),
+        (np.arange(5.0), LAT, (Component("gauss", 1.0, (200.0, 250.0), 6.0),)),
     ],
-    ids=["between dates", "meridians converge", "far apart"],
+    ids=["between dates", "meridians converge", "far apart", "curvilinear", "smooth"],
 )
-def test_what_whole_steps_do_not_reach_is_measured(days, north) -> None:
-    field = grid(north + 0.5 * np.arange(8), 5 + 0.5 * np.arange(9))
-    values = scattered((1, 5, 8, 9), 3)
+def test_what_whole_steps_do_not_tell_is_measured(days, lat, parts) -> None:
+    field = grid(lat, LON) if lat.ndim == 1 else curvilinear(lat, LON + 0 * lat)
     # each tile sees all images and all of the grid
+    values = scattered((1, 5, 8, 9), 3)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
-    how = {"covariance": Covariance(components=TWO, noise=0.05), "days": days}
+    how = {"covariance": Covariance(components=parts, noise=0.05), "days": days}
     how |= {"within": (5, 9, 9), "step": 1.0}
     exact = solver(field, uneven=0.0, **how)(values, targets)
     np.testing.assert_array_equal(solver(field, **how)(values, targets), exact)
+
+
+def test_which_pixels_are_asked_for_does_not_choose_the_way() -> None:
+    """The last pixels of the tile are farther from what is observed than a table reaches."""
+    values = np.full((1, 5, 40, 12), np.nan, np.float32)
+    values[:, :, :2] = scattered((1, 5, 2, 12), 5, missing=0.2)
+    field = grid(41 + 0.05 * np.arange(40), 5 + 0.05 * np.arange(12))
+    covariance = Covariance(components=TWO, noise=0.05)
+    one = solver(field, covariance=covariance, days=np.arange(5.0), within=(5, 40, 12))
+    targets = np.argwhere(np.isnan(values[:, :1])).astype(np.int32)
+    targets = targets[(targets[:, 2] >= 28) & (targets[:, 2] < 36)]
+    together = np.stack(one(values, targets))
+    alone = [np.stack(one(values, targets[i : i + 1])) for i in range(0, len(targets), 5)]
+    np.testing.assert_allclose(np.concatenate(alone, axis=1), together[:, ::5], rtol=1e-9)
+
+
+def test_repeated_coordinates_are_measured(recwarn: pytest.WarningsRecorder) -> None:
+    field = grid(LAT, LON.repeat(2)[:9])
+    values = scattered((1, 5, 8, 9), 3)
+    targets = np.argwhere(np.isnan(values)).astype(np.int32)
+    covariance = Covariance(components=TWO, noise=0.05)
+    mean, _ = solver(field, covariance=covariance, cell=((55.0, 0.0), (0.0, 40.0)))(values, targets)
+    assert np.isfinite(mean).all() and not recwarn
 
 
 @pytest.mark.parametrize("times", [6, 2], ids=["many images", "few, by quadrant"])
