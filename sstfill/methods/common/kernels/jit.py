@@ -10,7 +10,12 @@ import numba
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate: compile without the interpreter's lock, with more `options` of ``numba.njit``."""
+    """Decorate: compile without the interpreter's lock, with more `options` of ``numba.njit``.
+
+    Kernels that call each other become one. Else the process that compiles them would link those
+    that it has compiled already, and a later one the copies that are kept: each optimised, and
+    rounding, in its own way.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
