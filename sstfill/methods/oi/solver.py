@@ -115,7 +115,7 @@ class Solver:
         corner[:, 2:] = self.side * corner[:, 2:] - self.first
         offsets = self.offsets(targets)
         found = solver_kernels.gather(values, corner, self.side, *offsets, self.neighbours)
-        origin = solver_kernels.origins(self.at.xyz, corner, self.side)
+        origin = solver_kernels.origins(np.ascontiguousarray(self.at.xyz), corner, self.side)
         return solver_kernels.Tiles(corner, origin, members, *found)
 
     def tables(self, tiles: Tiles) -> LagTables:
@@ -150,9 +150,9 @@ class Solver:
 
         north, east = per_day(self.flow)
         drift = east * self.at.eastward + north * self.at.northward
-        return solver_kernels.Space(
-            self.at.xyz, drift, self.at.northward, self.at.eastward, self.days
-        )
+        # those of a window have another layout, for which each kernel would be compiled once more
+        arrays = (self.at.xyz, drift, self.at.northward, self.at.eastward, self.days)
+        return solver_kernels.Space(*map(np.ascontiguousarray, arrays))
 
     def offsets(self, targets: NDArray[np.int32]) -> NeighbourOffsets:
         """Return where to look for observations, for each image among the targets."""
