@@ -19,7 +19,7 @@ from pathlib import Path
 from report import SHARED, heading, publish, table
 
 SIZES = ((24, 64, 64), (92, 128, 128), (365, 256, 256))
-METHODS = ("climatology", "interpolate", "oi", "bayes_eof", "dineof", "patchmatch", "auto")
+METHODS = ("climatology", "interpolate", "dineof", "bayes_eof", "oi", "gan", "auto", "patchmatch")
 SEED = 0
 LIMIT = 600  # seconds of wall clock
 CLIP = (30, 64, 64)
