@@ -93,9 +93,9 @@ def positions(field: xr.DataArray, row: int = 0, column: int = 0) -> Positions:
     if not on_the_sphere(field):
         return _on_the_plane(place_km(field, row, column))
     lat, lon = map(np.deg2rad, degrees(field))
-    rectilinear = lat.ndim == 1
-    if rectilinear:
+    if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
+    rectilinear = bool((lat == lat[:, :1]).all() and (lon == lon[:1]).all())
     up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
     northward = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], -1)
     eastward = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lat)], -1)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
+from sstfill.fields.gaps import distance_to_observed
 from sstfill.fields.reading.dates import usual_step
 from sstfill.methods.oi.covariance import Covariance, Offsets, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
@@ -21,6 +23,15 @@ SIDE = 4
 """Side in pixels of the tiles of an image whose gaps are interpolated from the same observations,
 by one factor. Tiles of the whole grid, so that results do not depend on the window.
 """
+FINE_SIDE = 2
+"""The same where gaps are scattered. Observations lie all around each of them, and 80 that serve 16
+pixels are all next to these: under raindrops the RMSE of a smooth field is 0.115 by 4 x 4 pixels,
+0.083 by 2 x 2, and 0.080 by each gap alone.
+"""
+SCATTERED = 1.5
+"""Gaps are scattered if half of them lie within so many pixels of an observation of their image."""
+LOOK = 8, 256
+"""Images, and rows and columns in their middle, by which that is told."""
 UNEVEN = 0.02
 """Covariances are looked up by lag, in a third of the time, where whole steps of a rectilinear grid
 lead to each observation but for this fraction of its distance: not where meridians converge more.
@@ -180,6 +191,21 @@ class Solver:
             lists = [one._replace(sparse=one.sparse[:0]) for one in lists]
         sparse, sparse_begin = _joined([one.sparse for one in lists], 4)
         return solver_kernels.NeighbourOffsets(near, begin, pattern, sparse, sparse_begin)
+
+
+def tile_side(obs: xr.DataArray, sea: xr.DataArray) -> int:
+    """Return the side of the tiles for a series ``([variable,] time, y, x)``."""
+    images, size = LOOK
+    box = {obs.dims[-3]: slice(None, None, max(1, obs.sizes[obs.dims[-3]] // images))}
+    for dim in obs.dims[-2:]:
+        first = max(0, (obs.sizes[dim] - size) // 2)
+        box[dim] = slice(first, first + size)
+    shown = obs.isel(box).values.reshape(-1, *obs.isel(box).shape[-2:])
+    known = np.isfinite(shown)
+    gap = ~known & sea.isel(box, missing_dims="ignore").values.astype(bool)
+    if gap.any() and np.median(distance_to_observed(known)[gap]) < SCATTERED:
+        return FINE_SIDE
+    return SIDE
 
 
 def _joined(

@@ -18,8 +18,8 @@ from sstfill.fields.reading.dates import usual_step
 from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.methods.oi.geometry import positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import SIDE, Solver, per_day
-from sstfill.synthetic import ocean
+from sstfill.methods.oi.solver import FINE_SIDE, SIDE, Solver, per_day, tile_side
+from sstfill.synthetic import ocean, sst
 
 CLOSE = 1e-9
 """Difference allowed, of anomalies of variance 1."""
@@ -319,3 +319,34 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monke
     batched = replace(method, device="cuda").reconstruct(obs, sea)
     for name in ("mean", "error"):
         np.testing.assert_allclose(batched[name], compiled[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "missing,expected", [("scattered", FINE_SIDE), ("clouds", SIDE), ("none", SIDE)]
+)
+@pytest.mark.parametrize("variables", [1, 2])
+def test_tiles_are_small_where_gaps_are_scattered(missing, expected, variables, all_sea) -> None:
+    obs = ocean(shape=(20, 32, 32), seed=5).sst
+    obs = obs.fillna(15.0)
+    if missing == "scattered":
+        obs = obs.where(np.random.default_rng(0).random(obs.shape) < 0.5)
+    if missing == "clouds":
+        obs[:, 4:20, 6:24] = np.nan
+    sea = all_sea(obs)
+    if variables == 2:
+        obs = xr.concat([obs, obs], "variable")
+    assert tile_side(obs, sea) == tile_side(obs.chunk(), sea) == expected
+
+
+def test_scattered_gaps_of_a_smooth_field_are_filled_well(all_sea) -> None:
+    truth = sst(shape=(8, 32, 32), step="6h", seed=0)
+    obs = truth.where(np.random.default_rng(0).random(truth.shape) < 0.5)
+    method = Oi(length_scale=20.0, time_scale=4.0, noise=1e-3, covariance="matern")
+    gap = np.isnan(obs.values)
+    errors = []
+    for side in (SIDE, tile_side(obs, all_sea(obs))):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sstfill.methods.oi.method.tile_side", lambda obs, sea, side=side: side)
+            filled = method.reconstruct(obs, all_sea(obs))["mean"]
+        errors.append(np.sqrt(np.mean((filled - truth).values[gap] ** 2)))
+    assert errors[1] < 0.9 * errors[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.methods.oi.covariance import Component, Covariance
-from sstfill.methods.oi.geometry import Domain, Positions, positions
+from sstfill.methods.oi.geometry import Domain, positions
 from sstfill.methods.oi.waves import RandomField, draw_waves, flat, waves_each
 
 ONE = np.eye(1)
@@ -142,7 +142,7 @@ def evaluated(
 ) -> NDArray[np.float32]:
     """Fields at what is needed of a box, ``(channel, time, y, x, member)``, NaN elsewhere."""
     times, rows, columns = box
-    at = Positions(*(a[rows, columns] for a in positions(image)))
+    at = positions(image).part(rows, columns)
     cross = np.full((channels, channels), 0.8) + 0.2 * np.eye(channels)
     field = RandomField.draw(
         made("two-scale"), cross, at, Domain.of(image), (0.0, 0.0), members, seed
