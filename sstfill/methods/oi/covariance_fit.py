@@ -25,7 +25,7 @@ from sstfill.methods.interpolation.background import (
 )
 from sstfill.methods.oi.covariance import Component, Covariance, farthest_steps, search_radius
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Solver, per_day
+from sstfill.methods.oi.solver import SIDE, Solver, per_day, tile_side
 from sstfill.methods.oi.subsample import excerpt
 from sstfill.validation.withholding.runs import withheld_runs
 
@@ -101,12 +101,15 @@ class FittedCovariance:
     log_score
         Mean negative log score of withheld observations, by which this fit was chosen; NaN where
         none could be withheld.
+    side
+        Of the tiles, pixels; archives keep it beside the fit.
     """
 
     background: str
     covariance: Covariance
     cross: NDArray[np.float64]
     log_score: float
+    side: int = SIDE
 
     def summary(self) -> dict[str, Any]:
         """Describe the fit by plain values, for the attributes of a result."""
@@ -539,6 +542,7 @@ def fit_covariance(
     part, part_sea = excerpt(numbered, sea)
     steps = part["step"].values
     part = part.drop_vars("step")
+    side = tile_side(part, part_sea)
     cell, step = cell_km(part), usual_step(days_since_first(part))
     candidates = starts(covariance, cell, step, fixed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(effort.draws)]
@@ -579,6 +583,7 @@ def fit_covariance(
             covariance=layout.covariance(layout.pack(candidates[0], NOISE)),
             cross=np.eye(len(channels(part))),
             log_score=np.nan,
+            side=side,
         )
     # a sum of two components includes each of them alone
     most = max(map(len, candidates))
@@ -586,4 +591,4 @@ def fit_covariance(
     for start in candidates:
         if len(start) == most:
             finals.append(fit_parameters(draws, start, noise, fixed, effort))
-    return min(finals, key=lambda one: one.log_score)
+    return replace(min(finals, key=lambda one: one.log_score), side=side)

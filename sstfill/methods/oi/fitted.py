@@ -29,7 +29,7 @@ from sstfill.methods.oi.covariance_fit import FittedCovariance, fit_covariance, 
 from sstfill.methods.oi.fitted_background import MAPS, ImageMeans, write_background
 from sstfill.methods.oi.geometry import Domain, Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import SIDE, UNEVEN, Solver, per_day, rounded, tile_side
+from sstfill.methods.oi.solver import SIDE, UNEVEN, Solver, per_day, rounded
 from sstfill.methods.oi.subsample import EXCERPT
 from sstfill.nn.device import pick_device
 
@@ -141,7 +141,7 @@ class FittedOi:
             "step": usual_step(days_since_first(archive.obs)),
             "cells": _cells(image).tolist(),
             "domain": Domain.of(image).to_dict(),
-            "side": tile_side(archive.obs, archive.sea),
+            "side": fitted.side,
             "uneven": UNEVEN,
         }
         write_state(folder, method.name, state)

@@ -30,7 +30,7 @@ from sstfill.methods.oi.covariance_fit import (
     fit_covariance,
 )
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Solver, per_day, tile_side
+from sstfill.methods.oi.solver import Solver, per_day
 from sstfill.methods.registry import register
 from sstfill.nn.device import pick_device
 
@@ -269,8 +269,7 @@ class Oi:
             farthest_steps(len(days)),
         )
         device = pick_device(self.device)
-        side = tile_side(obs, sea)
-        return PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device, side)
+        return PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -315,7 +314,6 @@ class PatchSolver:
     days: NDArray[np.float64]
     within: tuple[int, int, int]
     device: str
-    side: int
 
     @property
     def core(self) -> Shape:
@@ -326,7 +324,8 @@ class PatchSolver:
     def halo(self) -> Shape:
         """Farthest steps from a pixel to what its tile sees."""
         time, y, x = self.within
-        return time, y + self.side - 1, x + self.side - 1
+        side = self.fitted.side
+        return time, y + side - 1, x + side - 1
 
     def __call__(
         self, obs: NDArray, sea: NDArray[np.bool_], wanted: NDArray[np.bool_], patch: Patch
@@ -363,7 +362,7 @@ class PatchSolver:
             neighbours=self.method.neighbours,
             within=self.within,
             first=(rows.start, columns.start),
-            side=self.side,
+            side=self.fitted.side,
             spread=len(self.days) <= FEW,
             device=self.device,
         )
