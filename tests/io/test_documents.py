@@ -5,6 +5,7 @@ into them.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -201,7 +202,7 @@ VALUES = st.one_of(
             -0.0,
             1e308,
         ]
-    ),
+    ).map(copy.deepcopy),  # for tables are altered, and one put into itself has no end
 )
 RAW = [
     "2024-01-01",
