@@ -20,7 +20,7 @@ from sstfill.cli.source import (
     add_variables,
     check_output,
     check_picture,
-    in_threads,
+    computing_in_threads,
     names,
     sea,
     series,
@@ -129,7 +129,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
         )
         output.write(filled)
     # read back: what is reported is what is in the file
-    with in_threads(), io.open(args.out, chunks={}) as written:
+    with computing_in_threads(), io.open(args.out, chunks={}) as written:
         yield summary(written)
         yield from missing_lines(missing)
         yield from shown(args, written, missing)

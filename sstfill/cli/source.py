@@ -175,7 +175,7 @@ def _opened(
             f"--time-chunk {args.time_chunk} is less than 1; "
             "give the number of images to read at a time"
         )
-    with in_threads(), io.reading(path), io.open(path, chunks={}, **how) as stored:
+    with computing_in_threads(), io.reading(path), io.open(path, chunks={}, **how) as stored:
         if args.time_chunk is None and stored.nbytes <= large:
             yield stored.load()
             return
@@ -190,7 +190,7 @@ def _opened(
 
 
 @contextlib.contextmanager
-def in_threads() -> Iterator[None]:
+def computing_in_threads() -> Iterator[None]:
     """Have dask compute in threads unless somebody chose; else it imports distributed, which takes
     0.3 s, to look for a client.
     """

@@ -66,15 +66,15 @@ class Positions(NamedTuple):
         found = np.full((len(y), 2, 2), np.nan)
         if rows:
             before = np.minimum(y, rows - 1)
-            found[:, 0] = self._apart((y, x), self.xyz[before + 1, x] - self.xyz[before, x])
+            found[:, 0] = self.north_and_east((y, x), self.xyz[before + 1, x] - self.xyz[before, x])
         if columns:
             before = np.minimum(x, columns - 1)
-            found[:, 1] = self._apart((y, x), self.xyz[y, before + 1] - self.xyz[y, before])
+            found[:, 1] = self.north_and_east((y, x), self.xyz[y, before + 1] - self.xyz[y, before])
         return found
 
-    def _apart(self, pixel: tuple[NDArray, NDArray], vector: NDArray) -> NDArray[np.float64]:
-        """Northward and eastward part of a vector at each pixel, ``(n, 2)``."""
-        parts = [(vector * unit[pixel]).sum(-1) for unit in (self.northward, self.eastward)]
+    def north_and_east(self, pixels: tuple[Any, ...], vectors: NDArray) -> NDArray[np.float64]:
+        """Northward and eastward part of the vector at each of some pixels, ``(..., 2)``."""
+        parts = [(vectors * unit[pixels]).sum(-1) for unit in (self.northward, self.eastward)]
         return np.stack(parts, -1)
 
 
@@ -90,16 +90,16 @@ def positions(field: xr.DataArray, row: int = 0, column: int = 0) -> Positions:
     >>> round(float(np.linalg.norm(at[1] - at[0])), 1)  # one degree
     111.2
     """
+    xyz = place_km(field, row, column)
     if not on_the_sphere(field):
-        return _on_the_plane(place_km(field, row, column))
+        return _on_the_plane(xyz)
     lat, lon = map(np.deg2rad, degrees(field))
     if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
     rectilinear = bool((lat == lat[:, :1]).all() and (lon == lon[:1]).all())
-    up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
     northward = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], -1)
     eastward = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lat)], -1)
-    return Positions(EARTH_RADIUS * up, northward, eastward, EARTH_RADIUS * lat, rectilinear)
+    return Positions(xyz, northward, eastward, EARTH_RADIUS * lat, rectilinear)
 
 
 def _on_the_plane(xyz: NDArray[np.float64]) -> Positions:
@@ -176,7 +176,7 @@ def cell_steps(at: Positions) -> tuple[Step, Step]:
     for axis in (0, 1):
         apart = np.diff(at.xyz, axis=axis)
         here = tuple(slice(None, n) for n in apart.shape[:2])
-        along = np.stack([(apart * unit[here]).sum(-1) for unit in (at.northward, at.eastward)], -1)
+        along = at.north_and_east(here, apart)
         known = along[np.isfinite(along).all(-1)]
         steps.append(np.median(known, axis=0) if known.size else np.zeros(2))
     y, x = steps

@@ -133,7 +133,7 @@ class Solver:
         """Tabulate the covariances by lag for the cells of each tile, measured at its origin."""
         from sstfill.methods.oi import solver_kernels
 
-        step = usual_step(self.days) if self.step is None else self.step
+        step = self.days_apart
         kinds, of_tile = np.empty((0, 4)), np.full(len(tiles.corner), -1)
         # Elsewhere nearly each tile would need a table of its own; and of a field as smooth as a
         # Gaussian covariance makes it, estimates feel small errors of distance.
@@ -148,6 +148,11 @@ class Solver:
         return solver_kernels.LagTables(
             covariances, kinds, step, drift, self.uneven, self.side, of_tile
         )
+
+    @property
+    def days_apart(self) -> float:
+        """Usual days between images."""
+        return usual_step(self.days) if self.step is None else self.step
 
     def kernel(self) -> Kernel:
         """Return the arrays of the covariance."""
@@ -172,8 +177,7 @@ class Solver:
         measured = cell_steps(self.at) if self.cell is None else self.cell
         y, x = rounded(np.array(measured)).tolist()
         cell = tuple(y), tuple(x)
-        step = usual_step(self.days) if self.step is None else self.step
-        flow = per_day(self.flow)
+        step, flow = self.days_apart, per_day(self.flow)
         # images whose neighbours in time are as many days apart share a list
         number: dict[tuple[float, ...], int] = {}
         lists: list[Offsets] = []
