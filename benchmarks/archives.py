@@ -11,8 +11,10 @@ Run: python benchmarks/archives.py size|large|workers|nights [method ...]
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,10 +22,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import xarray as xr
 from report import heading, publish, table
 
 from sstfill import synthetic
+from sstfill.methods.common import sampling
 
 SEED = 0
 TILE = (64, 128, 128)
@@ -45,6 +49,8 @@ time besides.
 """
 GROWTH = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2), 64: (4, 4, 4)}
 LARGE = (1280, 2048, 2048)
+HOUR = 3600
+"""Seconds that a method is given to fill `LARGE`; what it has not done by then is extrapolated."""
 NIGHTS, BEFORE = 30, 700
 
 FILL = """
@@ -117,11 +123,16 @@ def image(truth: np.ndarray, seen: np.ndarray, t: int, ny: int, nx: int) -> np.n
     return np.where(there, whole + season, np.float32(np.nan))
 
 
-def fill(source: Path, out: Path, method: str, **options: object) -> list[float]:
-    """Fill in a process of its own; what `FILL` measures."""
+def command(source: Path, out: Path, method: str, **options: object) -> list[str]:
+    """Return the command that fills in a process of its own."""
     script = source.parent / "fill_one.py"
     script.write_text(FILL)
-    words = [sys.executable, str(script), str(source), str(out), method, json.dumps(options)]
+    return [sys.executable, str(script), str(source), str(out), method, json.dumps(options)]
+
+
+def fill(source: Path, out: Path, method: str, **options: object) -> list[float]:
+    """Fill in a process of its own; what `FILL` measures."""
+    words = command(source, out, method, **options)
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     line = next((text for text in ended.stdout.splitlines() if text.startswith("MEASURED")), None)
     if line is None:
@@ -205,19 +216,14 @@ def decade(rows: list[list]) -> str:
 
 
 def large(folder: Path, methods: list[str]) -> None:
-    """20 GB of values."""
-    rows = []
+    """20 GB of values, each method for an hour; then it is stopped, as by Ctrl-C."""
     started = time.perf_counter()
     write(folder / "in.zarr", LARGE)
     stored = sum(f.stat().st_size for f in (folder / "in.zarr").rglob("*") if f.is_file()) / 1e9
     made = time.perf_counter() - started
-    for method in methods or ["climatology"]:
-        for part in ("out.zarr", "out.zarr.job"):
-            shutil.rmtree(folder / part, ignore_errors=True)
-        seconds, fitting, memory, units, _, filled, *_ = fill(
-            folder / "in.zarr", folder / "out.zarr", method, memory=4 * 10**9
-        )
-        rows.append([method, int(units), seconds, fitting, memory / 1e9, int(filled)])
+    rows = []
+    for method in methods or ["oi"]:
+        rows.append([method, *for_an_hour(folder, method)])
         print(rows[-1], flush=True)
     size = (
         f"{np.prod(LARGE) * 4 / 1e9:.1f} GB of float32, {stored:.2f} GB stored, written in "
@@ -226,13 +232,45 @@ def large(folder: Path, methods: list[str]) -> None:
     facts = {"seed": SEED, "shape": LARGE, "size": size}
     head = [
         "method",
-        "units",
+        "units filled",
+        "of",
         "seconds",
-        "of it fitting the method",
+        "of it until the first unit began",
+        "CPU s of filling a unit",
+        "CPU s per million values",
+        "the rest by that rate, CPU h: an estimate",
         "peak memory, GB",
-        "pixels filled",
     ]
     publish("archive_large", heading("An archive of 20 GB", **facts) + table(head, rows))
+
+
+def for_an_hour(folder: Path, method: str) -> list[object]:
+    """Fill `LARGE` for as long as `HOUR` allows; what `large` tells of a method."""
+    for part in ("out.zarr", "out.zarr.job"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    words = command(folder / "in.zarr", folder / "out.zarr", method, memory=4 * 10**9)
+    started = time.perf_counter()
+    filling = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    process = psutil.Process(filling.pid)
+    ledger, units = folder / "out.zarr.job" / "next" / "ledger", 0
+    planned = seconds = begun = cpu = peak = 0.0
+    while filling.poll() is None and seconds < HOUR:
+        time.sleep(1)
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            times = process.cpu_times()
+            seconds, cpu = time.perf_counter() - started, times.user + times.system
+            peak = max(peak, process.memory_info().rss / 1e9)
+            # the first line is the plan
+            units = len(ledger.read_text().splitlines()) - 1
+            if not begun and units >= 0:
+                planned, begun = seconds, cpu
+    filling.send_signal(signal.SIGINT)
+    filling.wait()
+    count = int(np.prod([-(-n // c) for n, c in zip(LARGE, sampling.CORE, strict=True)]))
+    each = (cpu - begun) / units
+    millions = np.prod(LARGE) / count / 1e6
+    rest = each * (count - units) / 3600
+    return [units, count, seconds, planned, each, each / millions, rest, peak]
 
 
 def workers(folder: Path, methods: list[str]) -> None:
