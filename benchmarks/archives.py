@@ -56,7 +56,7 @@ NIGHTS, BEFORE = 30, 700
 FILL = """
 import json, sys, time
 from sstfill.archive import fill_archive
-from sstfill.cli.process.running import return_large_blocks
+from sstfill.memory import return_large_blocks
 return_large_blocks()
 if __name__ == "__main__":
     source, out, method, options = sys.argv[1:]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import groupby, pairwise, product
+from itertools import islice, pairwise, product
 from math import prod
 from operator import getitem
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
 from sstfill.errors import InputError, OptionError
+from sstfill.memory import return_freed_blocks
 from sstfill.progress import track
 
 Array = NDArray[Any]
@@ -280,25 +281,25 @@ def _blend(
 
     patches = track(grid.touching(shape, box), "patches", prod(map(len, axes)))
     estimates = _in_order(evaluate, patches, threads)
-    rows = groupby(estimates, lambda pair: pair[0].inside[along].start)
+    in_a_row = prod(map(len, axes[along + 1 :]))
     sums = [zeros(slabs[0])]
-    for i, (_, row) in enumerate(rows):
-        sums = sums[-1:]
-        if i + 1 < len(slabs):
-            sums.append(zeros(slabs[i + 1]))
-        for patch, estimate in row:
-            present = ~np.isnan(estimate)
+    return_freed_blocks()
+    for row, slab in enumerate(slabs):
+        sums += [zeros(following) for following in slabs[row + 1 : row + 2]]
+        for patch, estimate in islice(estimates, in_a_row):
             weights = grid.weights(patch, shape)
-            terms = np.empty((2, *estimate.shape))
-            np.multiply(np.where(present, estimate, 0), weights, out=terms[0])
-            np.multiply(present, weights, out=terms[1])
-            for slab, total in zip(slabs[i : i + 2], sums, strict=True):
-                _add(terms, patch.inside, total, slab)
-        totals, total_weights = sums[0]
+            for touched, total in zip(slabs[row : row + 2], sums, strict=True):
+                _add(estimate, weights, patch.inside, total, touched)
+            # not held while the next patch is estimated
+            del estimate, weights
+        # no later row touches this slab
+        totals, total_weights = sums.pop(0)
         for output, total, weight in zip(blended, totals, total_weights, strict=True):
             # over the weights that are there, where a patch has no estimate
             mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-            output[(..., *_relative(slabs[i], box))] = mean
+            output[(..., *_relative(slab, box))] = mean
+        del totals, total_weights, total, weight, mean
+    return_freed_blocks()
     return blended
 
 
@@ -314,12 +315,19 @@ def _slabs(box: Box, along: int, starts: list[int]) -> list[Box]:
     return slabs
 
 
-def _add(terms: Array, inside: Box, total: Array, slab: Box) -> None:
-    """Add the part of a patch that lies in a slab."""
+def _add(estimate: Array, weights: Array, inside: Box, total: Array, slab: Box) -> None:
+    """Add the part of a patch that lies in a slab, one output at a time."""
     pairs = zip(inside, slab, strict=True)
     both = _box(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
-    if min(_lengths(both)) > 0:
-        total[(..., *_relative(both, slab))] += terms[(..., *_relative(both, inside))]
+    if min(_lengths(both)) == 0:
+        return
+    here, there = _relative(both, inside), _relative(both, slab)
+    weight = weights[here]
+    for values, values_total, weight_total in zip(estimate, *total, strict=True):
+        part = values[(..., *here)]
+        present = ~np.isnan(part)
+        values_total[(..., *there)] += np.where(present, part, 0) * weight
+        weight_total[(..., *there)] += present * weight
 
 
 def _in_order(

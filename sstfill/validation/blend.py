@@ -191,36 +191,38 @@ class Blend:
             distances = distance_to_data(obs)
         parts = [estimates[name] for name in self.names]
         # The kernels go by position, so all fields must have their dims in one order.
-        means = [part["mean"].transpose(*obs.dims) for part in parts]
-        errors = [_scaled_error(part, self.scale[:, k], obs) for k, part in enumerate(parts)]
+        # Variables have no coordinates: those that differ by rounding would drop pixels, and
+        # `xarray.align` copies what it aligns. The kernels go by position, so all dims have one
+        # order.
+        means = [part["mean"].variable.transpose(*obs.dims) for part in parts]
+        errors = [_error(part).variable.transpose(*obs.dims) for part in parts]
+        scales = [_factor(self.scale[:, k], obs) for k in range(len(parts))]
         if len(parts) == 1:
-            mean, error = means[0], errors[0]
+            mean, error = means[0], (errors[0] * scales[0]).transpose(*obs.dims)
         else:
             assert distances is not None
+            fields = [*(distance.variable for distance in distances), *means, *errors]
             mean, error = xr.apply_ufunc(
                 _blend_images,
-                *_chunked_like(obs, *distances, *means, *errors),
+                *_chunked_like(obs, *fields),
+                *scales,
                 kwargs={"weights": self.weights},
                 output_core_dims=[[], []],
-                # All are on the grid of `obs`; coordinates that differ by rounding must not drop
-                # pixels.
-                join="override",
                 dask="parallelized",
                 output_dtypes=[obs.dtype, np.float32],
             )
         if not any("error" in part for part in parts):
-            return xr.Dataset({"mean": mean})
+            return xr.Dataset({"mean": mean}, obs.coords)
         if self.strata is not None:
             assert distances is not None
             error = xr.apply_ufunc(
                 _rescale_images,
-                *_chunked_like(obs, error, *distances),
+                *_chunked_like(obs, error, *(distance.variable for distance in distances)),
                 kwargs={"scale": self.strata},
-                join="override",
                 dask="parallelized",
                 output_dtypes=[np.float32],
             )
-        return xr.Dataset({"mean": mean, "error": error})
+        return xr.Dataset({"mean": mean, "error": error}, obs.coords)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -313,20 +315,21 @@ def _renormalised(weights: NDArray, there: NDArray) -> NDArray:
     return np.divide(w, total, out=np.zeros_like(w), where=total > 0)
 
 
-def _scaled_error(estimate: xr.Dataset, scale: NDArray, obs: xr.DataArray) -> xr.DataArray:
-    """Return a method's error times its scale ``(variables,)``; NaN where it states none."""
+def _error(estimate: xr.Dataset) -> xr.DataArray:
+    """Return the error that a method states; NaN where it states none."""
     if "error" in estimate:
-        sigma = estimate["error"]
-    else:
-        sigma = xr.full_like(estimate["mean"], np.nan, dtype=np.float32)
+        return estimate["error"]
+    return xr.full_like(estimate["mean"], np.nan, dtype=np.float32)
+
+
+def _factor(scale: NDArray, obs: xr.DataArray) -> xr.Variable:
+    """Return the factor of a method's error, by variable where there are several."""
     if "variable" in obs.dims:
-        return (sigma * xr.DataArray(scale.astype(np.float32), dims="variable")).transpose(
-            *obs.dims
-        )
-    return (sigma * np.float32(scale[0])).transpose(*obs.dims)
+        return xr.Variable("variable", scale.astype(np.float32))
+    return xr.Variable((), np.float32(scale[0]))
 
 
-def _chunked_like(obs: xr.DataArray, *fields: xr.DataArray) -> list[xr.DataArray]:
+def _chunked_like(obs: xr.DataArray, *fields: xr.Variable) -> list[xr.Variable]:
     """Give fields the chunks of `obs`, if it has any."""
     if not obs.chunks:
         return list(fields)
@@ -336,17 +339,25 @@ def _chunked_like(obs: xr.DataArray, *fields: xr.DataArray) -> list[xr.DataArray
 def _blend_images(
     distance: NDArray, lag: NDArray, *fields: NDArray, weights: BlendWeights
 ) -> tuple[NDArray, NDArray]:
-    """Blend whole fields; `fields` are all means, then all errors."""
-    k = len(fields) // 2
+    """Blend whole fields; `fields` are all means, then all errors, then the factors of these."""
+    k = len(fields) // 3
     mean = np.empty(distance.shape, fields[0].dtype)
     sigma = np.empty(distance.shape, np.float32)
+    scales = [np.broadcast_to(scale, distance.shape) for scale in fields[2 * k :]]
     # Image by image, to spare memory: the weights alone are as large as all the means together.
     for image in np.ndindex(distance.shape[:-2]):
-        means = np.stack([field[image] for field in fields[:k]], -1)
-        sigmas = np.stack([field[image] for field in fields[k:]], -1)
+        means = [field[image] for field in fields[:k]]
+        sigmas = [
+            field[image] * scale[image] for field, scale in zip(fields[k:], scales, strict=False)
+        ]
         w = weights.at(distance[image], lag[image])
-        mean[image], sigma[image] = blend_values(w, means, sigmas)
+        mean[image], sigma[image] = blend_values(w, _last(means), _last(sigmas))
     return mean, sigma
+
+
+def _last(images: list[NDArray]) -> NDArray:
+    """Stack images of several methods along a last axis, each as it lies in memory."""
+    return np.moveaxis(np.stack(images), 0, -1)
 
 
 def _rescale_images(

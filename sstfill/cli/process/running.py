@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import sys
@@ -22,6 +21,7 @@ from sstfill.cli.process.terminal import (
     silence_the_end,
 )
 from sstfill.errors import InputError, SstfillError
+from sstfill.memory import return_large_blocks
 
 FAILED, UNEXPECTED, READER_GONE = 2, 70, 141
 """Exit statuses; of an interrupt it is 128 and the number of the signal."""
@@ -31,8 +31,6 @@ NO_MEMORY = (
     "fill into a .zarr output with --memory SIZE, which goes unit by unit, "
     "or give fewer variables, images or pixels at a time"
 )
-M_MMAP_THRESHOLD = -3  # malloc.h of the GNU C library
-LARGE_BLOCK = 1 << 22  # bytes
 
 
 def run(words: Sequence[str], signals: Signals, *, whole_process: bool) -> int:
@@ -117,15 +115,3 @@ def _check_current_folder() -> None:
         raise InputError(
             f"the current folder cannot be used: {error.strerror}; change to another: cd"
         ) from error
-
-
-def return_large_blocks() -> None:
-    """Have the GNU C library return blocks of 4 MB and more to the system when they are freed.
-
-    By default the library raises that limit to 32 MB as a program goes, and keeps what lies below:
-    100 MB more at the peak of filling 700 images of 100,000 pixels.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sstfill.fields.ancillary import MEMBER
 from sstfill.fields.patches import PatchGrid, map_patches
 from sstfill.fields.reading.dates import absolute_days
+from sstfill.memory import return_freed_blocks
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
@@ -29,8 +30,9 @@ def estimate_compact(
     seed: int,
     members: int = 0,
     fitted: FittedGuesses | None = None,
+    wanted: Collection[str] | None = None,
 ) -> dict[str, xr.Dataset]:
-    """Fill `obs` by the network (``gan``) and by each of its first guesses.
+    """Fill `obs` by the network (``gan``) and by its first guesses.
 
     Parameters
     ----------
@@ -38,6 +40,9 @@ def estimate_compact(
         As of `sstfill.methods.Gan`.
     fitted
         See `sstfill.methods.gan.network_inputs.FirstGuesses.of`.
+    wanted
+        Names of the first guesses to return: some of ``oi``, ``eof`` and ``interpolated``; None for
+        all.
 
     Returns
     -------
@@ -49,17 +54,22 @@ def estimate_compact(
     grid = pieces_of((t, y, x))
     obs = rechunk(obs, grid)
     first_guesses = FirstGuesses.of(obs, sea, seed=seed, fitted=fitted)
-    fields = first_guesses.fields
-    noise = Noise(seed, members, absolute_days(obs))
-    correction = Correction(networks, first_guesses.without_fields(), noise)
-    found = correction.apply(obs, sea, fields, grid)
-    features = first_guesses.features
-    found.attrs["domain_shift"] = domain_shift(networks.checkpoint, obs, features)
+    fields, bare = first_guesses.fields, first_guesses.without_fields()
+    del first_guesses
     names = ["oi", "eof", "interpolated"]
-    if obs.sizes["time"] < BayesEof.min_times:
+    if t < BayesEof.min_times:
         names.remove("eof")
+    if wanted is not None:
+        names = [name for name in names if name in wanted]
+    # the network sees no error of the interpolation
+    if "interpolated" not in names:
+        fields = fields.drop_vars("interpolated_error")
+    noise = Noise(seed, members, absolute_days(obs))
+    found = Correction(networks, bare, noise).apply(obs, sea, fields, grid)
+    found.attrs["domain_shift"] = domain_shift(networks.checkpoint, obs, bare.features)
     guesses = {n: xr.Dataset({"mean": fields[n], "error": fields[f"{n}_error"]}) for n in names}
-    return {"gan": found} | {n: guess.fillna(guesses["oi"]) for n, guess in guesses.items()}
+    oi = xr.Dataset({"mean": fields["oi"], "error": fields["oi_error"]})
+    return {"gan": found} | {n: guess.fillna(oi) for n, guess in guesses.items()}
 
 
 @dataclass(frozen=True)
@@ -104,19 +114,31 @@ class Correction:
         """
         *fields, patch = guessed
         named: dict[str, NDArray] = dict(zip(FIELDS, fields, strict=True))
-        level, scatter = self.first_guesses.within(patch)
         gap = np.isnan(obs) & sea.astype(bool)
+        scatter = self.first_guesses.scatter(patch)
+        filled = bool(gap[patch.within].any())
+        if filled:
+            return_freed_blocks()  # what the patch before left
+            noise, shift = self.noise.aligned(patch.seen)
+            # neither level nor channels have a name here, so that the network can free them
+            correction, log_ratio, deviations = self.networks.correct(
+                channels(
+                    obs,
+                    sea,
+                    named,
+                    self.first_guesses.level(patch),
+                    scatter,
+                    self.first_guesses.features,
+                ),
+                noise,
+                shift,
+            )
         mean = np.where(np.isnan(obs), named["oi"], obs)
         sigma = unit(named["oi_error"], scatter)
         members = [mean] * self.noise.members
-        if gap[patch.within].any():
-            noise, shift = self.noise.aligned(patch.seen)
-            # not named here, so that the network can free them
-            correction, log_ratio, deviations = self.networks.correct(
-                channels(obs, sea, named, level, scatter, self.first_guesses.features), noise, shift
-            )
+        if filled:
             # The network states the scale of a Laplace distribution.
-            ratio = np.exp(log_ratio) * np.sqrt(2)
+            ratio = np.exp(log_ratio) * np.sqrt(np.float32(2))
             mean = np.where(gap, mean + sigma * correction, mean)
             sigma = np.where(gap, sigma * ratio, sigma)
             members = [mean + np.where(gap, sigma * apart, 0.0) for apart in deviations]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -166,7 +167,8 @@ class Gan:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)
         # What was fitted for the blend is not fitted again: it took as long as all patches.
-        estimates = estimate_all(obs, sea, networks, self.seed, members, fitted)
+        wanted = () if blend is None else blend.names
+        estimates = estimate_all(obs, sea, networks, self.seed, members, fitted, wanted)
         network = found = estimates["gan"]
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
         if found.attrs["domain_shift"]:
@@ -311,14 +313,15 @@ def estimate_all(
     seed: int,
     members: int = 0,
     fitted: FittedGuesses | None = None,
+    wanted: Collection[str] | None = None,
 ) -> Estimates:
-    """Fill `obs` by the network (``gan``) and by the first guesses that it starts from.
+    """Fill `obs` by the network (``gan``) and by the `wanted` first guesses that it starts from.
 
-    Members are those of the network. For `fitted` see
-    `sstfill.methods.gan.network_inputs.FirstGuesses.of`.
+    Members are those of the network. For `fitted` and `wanted` see
+    `sstfill.methods.gan.compact.estimate_compact`.
     """
     if networks.corrects:
-        return estimate_compact(obs, sea, networks, seed, members, fitted)
+        return estimate_compact(obs, sea, networks, seed, members, fitted, wanted)
     return estimate_paper(obs, sea, networks)
 
 

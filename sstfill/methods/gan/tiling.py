@@ -10,7 +10,7 @@ import xarray as xr
 
 from sstfill.fields.patches import PatchGrid, Shape
 
-LARGEST: Shape = (64, 160, 160)
+LARGEST: Shape = (48, 160, 160)
 """Core of a patch, at most; with `HALO` around, and blended over `OVERLAP`."""
 OVERLAP: Shape = (8, 16, 16)
 HALO: Shape = (4, 8, 8)

@@ -101,6 +101,12 @@ class TimeAttention(nn.Module):
 
     def forward(self, h: Tensor, b: int) -> Tensor:
         """Take and return (b t) c y x."""
+        if sparing(h):
+            # no position sees another
+            return torch.cat([self._attended(rows, b) for rows in few(h, 2)], 2)
+        return self._attended(h, b)
+
+    def _attended(self, h: Tensor, b: int) -> Tensor:
         n, _, y, x = h.shape
         t = n // b
         packed = self.project(self.before(h)).reshape(b, t, 3, self.heads, HEAD, y * x)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-BYTES = 4 * 2**20
-"""Size of the frames that are passed at once, about; half or four times as many cost the same."""
+BYTES = 2 * 2**20
+"""Size of the frames that are passed at once, about; half or eight times as many cost the same."""
 
 
 def sparing(h: Tensor) -> bool:
@@ -24,9 +24,10 @@ def sparing(h: Tensor) -> bool:
     return torch.is_inference_mode_enabled() and h.device.type == "cpu"
 
 
-def few(h: Tensor) -> tuple[Tensor, ...]:
-    """Split frames n c y x into views of few frames each."""
-    return h.split(max(1, BYTES // (h[0].numel() * h.element_size())))
+def few(h: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
+    """Split frames n c y x into views of few frames each, or of few rows (axis 2) of all frames."""
+    one = h.numel() // h.shape[axis] * h.element_size()
+    return h.split(max(1, BYTES // one), axis)
 
 
 def by_frame(function: Callable[..., Tensor], frames: Tensor, *others: Tensor) -> Tensor:

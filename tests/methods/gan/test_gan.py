@@ -125,6 +125,29 @@ def wet(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
     return np.broadcast_to(sea.values, obs.shape)
 
 
+# --- digits
+
+
+def test_a_correction_in_bfloat16_is_that_in_single_precision_to_a_hundredth(monkeypatch):
+    channels = np.random.default_rng(0).normal(size=(len(CHANNELS), 12, 40, 32)).astype("f4")
+    found = []
+    for able in (False, True):
+        told = {"avx512_bf16": able}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told, raising=False)
+        monkeypatch.setattr(gan_network, "_KEPT", {})
+        found.append(Networks(Gan().checkpoint, "cpu").correct(channels))
+    (single, log_single, _), (half, log_half, _) = found
+    assert 0 < rms(half - single) < 0.01 and rms(log_half - log_single) < 0.01
+    assert half.dtype == single.dtype == np.float32
+    assert np.abs(single).max() > 1
+
+
+def test_networks_that_return_values_keep_single_precision(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    network = Networks(made("paper"), "cpu").network()
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+
+
 # --- laws
 
 

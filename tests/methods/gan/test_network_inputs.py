@@ -176,7 +176,7 @@ def test_each_guess_fills_the_sea(guesses, sea_surface, sea):
 
 def test_a_patch_gets_its_part_of_what_anomalies_are_taken_about(guesses):
     patch = list(PatchGrid(core=(4, 6, 6), halo=(1, 2, 2)).patches(SHAPE))[4]
-    level, scatter = guesses.within(patch)
+    level, scatter = guesses.level(patch), guesses.scatter(patch)
     rows, columns = patch.seen[1:]
     assert (
         level.shape == tuple(s.stop - s.start for s in patch.seen)
