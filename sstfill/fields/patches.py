@@ -298,6 +298,7 @@ def _blend(
             # over the weights that are there, where a patch has no estimate
             mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
             output[(..., *_relative(slab, box))] = mean
+        # nor these, while the next row is
         del totals, total_weights, total, weight, mean
     return_freed_blocks()
     return blended

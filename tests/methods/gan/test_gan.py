@@ -670,6 +670,9 @@ def test_each_guess_that_may_be_mixed_in_is_whole(compact, obs, sea):
     for name, found in estimates.items():  # whichever is chosen states an error
         assert np.isfinite(found["mean"].values[wet(obs, sea)]).all(), name
         assert (found["error"].values[wet(obs, sea)] >= 0).all(), name
+    few = estimate_all(obs, sea, Networks(compact, "cpu"), 0, wanted=("gan", "eof"))
+    assert list(few) == ["gan", "eof"]
+    assert all(found.equals(estimates[name]) for name, found in few.items())
 
 
 @pytest.mark.parametrize("value", [np.nan, 1.0])
