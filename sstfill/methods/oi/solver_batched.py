@@ -14,7 +14,7 @@ from torch import Tensor
 from sstfill.methods.oi.solver_kernels import EXPONENTIAL, GAUSS, Kernel, Space, Tiles
 
 BYTES = 2**26
-"""Size of the covariances of the tiles that are solved at once, about; a dozen arrays are as large."""
+"""Size of the covariances of the tiles solved at once, about; a dozen arrays are as large."""
 JITTER = 1e-6
 """Added to the diagonal, as a fraction of the variance, where there is no Cholesky factor."""
 
