@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -108,6 +109,27 @@ def measured(device: str) -> Iterator[Cost]:
     cost.seconds = time.perf_counter() - start
 
 
+@dataclass
+class Run:
+    """When nothing begins any more, on the clock of `time.monotonic`, and what has failed."""
+
+    end: float
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() > self.end
+
+    @contextmanager
+    def going_on(self, what: str) -> Iterator[None]:
+        """Go on where this fails: a machine is lent for minutes, and other rows may be had."""
+        try:
+            yield
+        except Exception:
+            print(traceback.format_exc(), flush=True)
+            self.failed.append(what)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
@@ -118,7 +140,7 @@ def main(words: Sequence[str] | None = None) -> None:
     sizes, base = (SMALL, 1) if args.small else (Sizes(), args.base)
     # Nothing begins in the last eighth of the time, so that all is done when it is over.
     begun = time.monotonic()
-    end = begun + 60 * args.minutes * 7 / 8
+    run = Run(begun + 60 * args.minutes * 7 / 8)
     seconds = 0.1 if args.small else 60 * args.minutes / 40
     reached = product(args.device, sizes.product)
     machine = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
@@ -139,16 +161,17 @@ def main(words: Sequence[str] | None = None) -> None:
         partial(trained, base, sizes, args.device, 2 * seconds),
         partial(units, sizes, args.device),
     )
-    tables = []
     for part in parts:
-        if time.monotonic() < end:
-            tables.append(part(end))
-    text += "".join(map(str, tables))
+        if not run.over:
+            with run.going_on(part.func.__name__):
+                text += str(part(run))
     print(f"\n{time.monotonic() - begun:.0f} seconds in all\n")
     if args.small:
         print(text)
     else:
         publish("gpu", text)
+    if run.failed:
+        raise SystemExit(f"failed: {', '.join(run.failed)}")
 
 
 def product(device: str, side: int) -> float:
@@ -162,7 +185,7 @@ def product(device: str, side: int) -> float:
     return 10 * 2 * side**3 / 1e12 / cost.seconds
 
 
-def one_step(base: int, sizes: Sizes, device: str, seconds: float, end: float) -> Table:
+def one_step(base: int, sizes: Sizes, device: str, seconds: float, run: Run) -> Table:
     """Steps on one batch, without what makes batches; with the layers' channels first or last."""
     out = Table(
         f"Steps of the paper's GAN on one batch, C_base {base}",
@@ -170,7 +193,7 @@ def one_step(base: int, sizes: Sizes, device: str, seconds: float, end: float) -
     )
     for objective in ("adversarial", "withheld+adversarial"):
         for name in ("contiguous_format", "channels_last_3d"):
-            if time.monotonic() > end:
+            if run.over:
                 return out
             options = paper(base, sizes, device, objective=objective)
             layout = getattr(torch, name)
@@ -236,7 +259,7 @@ class RandomNumbers:
         return self.epoch(0, np.random.default_rng(0))
 
 
-def trained(base: int, sizes: Sizes, device: str, seconds: float, end: float) -> Table:
+def trained(base: int, sizes: Sizes, device: str, seconds: float, run: Run) -> Table:
     """Trainings on an archive, as a user starts them, and fills by what was trained."""
     out = Table(
         f"Trainings of the paper's GAN, C_base {base}, on {sizes.images} images",
@@ -250,7 +273,7 @@ def trained(base: int, sizes: Sizes, device: str, seconds: float, end: float) ->
     obs = truth.where(~cloudy).rename("sst")
     past, last = slice(None, -2 * frames), slice(-2 * frames, None)
     for objective in ("adversarial", "withheld+adversarial"):
-        if time.monotonic() > end:
+        if run.over:
             return out
         options = paper(base, sizes, device, objective=objective, epochs=1, samples=2)
         with measured(device) as cost:
@@ -283,7 +306,7 @@ def history(model: Gan) -> dict:
     return model.checkpoint.config["trained"]["history"][-1]
 
 
-def series(sizes: Sizes, device: str, end: float) -> Table:
+def series(sizes: Sizes, device: str, run: Run) -> Table:
     """Fills of a series in memory: parts that a GPU takes on, and the whole."""
     out = Table(
         f"Fills of {' x '.join(map(str, sizes.series))} values, 60 % missing",
@@ -306,18 +329,19 @@ def series(sizes: Sizes, device: str, end: float) -> Table:
             "`oi`": lambda on, ds=ds: filled(ds, Oi(device=on)),
             "`gan`": lambda on, ds=ds: filled(ds, Gan(device=on)),
         }
-        for name, run in find.items():
-            compare(name, run, np.isnan(obs.values), device, add, end)
+        for name, fill in find.items():
+            with run.going_on(name):
+                compare(name, fill, np.isnan(obs.values), device, add, run)
     return out
 
 
 def compare(
     name: str,
-    run: Callable[[str], xr.Dataset],
+    fill: Callable[[str], xr.Dataset],
     gap: np.ndarray,
     device: str,
     add: Callable[..., None],
-    end: float,
+    run: Run,
 ) -> None:
     """Add a row for the CPU and one for the device, with the largest difference in a gap over the
     error that the CPU's fill states.
@@ -325,10 +349,10 @@ def compare(
     found = []
     # the device first: if time runs out, it is the CPU that is known from elsewhere
     for on in (device, "cpu"):
-        if time.monotonic() > end:
+        if run.over:
             return
         with measured(on) as cost:
-            found.append(run(on))
+            found.append(fill(on))
         apart = ""
         if len(found) > 1:
             first, second = (one["mean"].values[gap] for one in found)
@@ -365,7 +389,7 @@ def filled(ds: xr.Dataset, method: Gan | Oi) -> xr.Dataset:
     return xr.Dataset({"mean": found.sst, "error": found.sst_error})
 
 
-def units(sizes: Sizes, device: str, end: float) -> Table:
+def units(sizes: Sizes, device: str, run: Run) -> Table:
     """Fills of an archive, unit by unit."""
     out = Table(
         f"Fills of an archive of {' x '.join(map(str, sizes.archive))} values",
@@ -381,27 +405,26 @@ def units(sizes: Sizes, device: str, end: float) -> Table:
         # Compiles what fits and fills archives: that is not what is measured.
         few = ds.isel(lat=slice(WARM_UP[1]), lon=slice(WARM_UP[2]))
         few.to_zarr(folder / "few.zarr", zarr_format=3, consolidated=False)
-        fill_archive(folder / "few.zarr", folder / "warm.zarr", Gan(device=device))
-        for kind in (Oi, Gan):
-            stores = []
-            for k, on in enumerate((device, "cpu")):
-                if time.monotonic() > end:
-                    return out
-                stores.append(folder / f"{kind.name}-{k}.zarr")
-                with measured(on) as cost:
-                    done = fill_archive(
-                        folder / "archive.zarr", stores[-1], kind(device=on), variables="sst"
+        fill_archive(folder / "few.zarr", folder / "warm.zarr", Gan(device="cpu"))
+        for kind in (Gan, Oi):
+            with run.going_on(f"units of {kind.name}"):
+                stores = []
+                for k, on in enumerate((device, "cpu")):
+                    if run.over:
+                        return out
+                    stores.append(folder / f"{kind.name}-{k}.zarr")
+                    with measured(on) as cost:
+                        done = fill_archive(folder / "archive.zarr", stores[k], kind(device=on))
+                    apart: float | str = ""
+                    if k:
+                        first, second = (xr.open_zarr(store, chunks=None) for store in stores)
+                        off = np.abs(first.sst.values - second.sst.values)[gap]
+                        apart = float(np.nanmax(off / second.sst_error.values[gap]))
+                    filling = done.seconds - done.fitting
+                    out.add(
+                        *(f"`{kind.name}`", on, done.made, done.fitting, filling),
+                        *(done.filled / 1e6 / filling, cost.gigabytes, apart),
                     )
-                apart = ""
-                if k:
-                    first, second = (xr.open_zarr(store, chunks=None) for store in stores)
-                    off = np.abs(first.sst.values - second.sst.values)[gap]
-                    apart = float(np.nanmax(off / second.sst_error.values[gap]))
-                filling = done.seconds - done.fitting
-                out.add(
-                    *(f"`{kind.name}`", on, done.made, done.fitting, filling),
-                    *(done.filled / 1e6 / filling, cost.gigabytes, apart),
-                )
     return out
 
 

@@ -56,3 +56,23 @@ def test_what_does_not_fit_the_time_is_left_out(capsys, monkeypatch) -> None:
     monkeypatch.setattr(gpu, "Sizes", lambda: gpu.SMALL)
     gpu.main(["--device", "cpu", "--minutes", "0"])
     assert "What a GPU does" in written["gpu"] and "##" not in written["gpu"]
+
+
+def test_what_fails_does_not_cost_the_others(capsys, monkeypatch) -> None:
+    done = []
+
+    def part(name):
+        def measure(*given):
+            done.append(name)
+            if name == "series":
+                raise RuntimeError("CUDA out of memory")
+
+        measure.__name__ = name
+        return measure
+
+    parts = ["one_step", "series", "trained", "units"]
+    for name in parts:
+        monkeypatch.setattr(gpu, name, part(name))
+    with pytest.raises(SystemExit, match="failed: series"):
+        gpu.main(["--device", "cpu", "--small"])
+    assert done == parts and "CUDA out of memory" in capsys.readouterr().out
