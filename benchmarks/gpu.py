@@ -147,9 +147,11 @@ def main(words: Sequence[str] | None = None) -> None:
     text = heading(
         "What a GPU does",
         device=machine,
-        torch=f"{torch.__version__}, {torch.get_num_threads()} threads on the CPU",
+        torch=f"{torch.__version__}, cuDNN {torch.backends.cudnn.version()}, "
+        f"{torch.get_num_threads()} threads on the CPU",
         peak=f"{PEAK:.0f} TFLOP/s in bfloat16 are taken; two matrices of {sizes.product} x "
         f"{sizes.product} are multiplied at {reached:.4g}",
+        off_by="the estimate in bfloat16 less that in single precision, as a fraction of it",
         farthest_from_the_CPU="the largest difference in a gap, over the error that the CPU's fill "
         "states; a GPU rounds factors of convolutions to ten bits (TF32), and `oi` measures "
         "distances there where it looks covariances up by lag on a CPU",
@@ -190,6 +192,7 @@ def one_step(base: int, sizes: Sizes, device: str, seconds: float, run: Run) -> 
     out = Table(
         f"Steps of the paper's GAN on one batch, C_base {base}",
         *("objective", "channels", "TFLOP a step", "steps/s", "TFLOP/s", "of the peak", "GPU GB"),
+        "off by",
     )
     for objective in ("adversarial", "withheld+adversarial"):
         for name in ("contiguous_format", "channels_last_3d"):
@@ -197,9 +200,9 @@ def one_step(base: int, sizes: Sizes, device: str, seconds: float, run: Run) -> 
                 return out
             options = paper(base, sizes, device, objective=objective)
             layout = getattr(torch, name)
-            flops, rate, gigabytes = steps_a_second(options, layout, seconds)
+            flops, rate, gigabytes, off = steps_a_second(options, layout, seconds)
             speed = flops * rate
-            out.add(objective, name, flops, rate, speed, speed / PEAK, gigabytes)
+            out.add(objective, name, flops, rate, speed, speed / PEAK, gigabytes, off)
     return out
 
 
@@ -212,12 +215,13 @@ def paper(base: int, sizes: Sizes, device: str, **changes: object) -> TrainOptio
 
 def steps_a_second(
     options: TrainOptions, layout: torch.memory_format, seconds: float
-) -> tuple[float, float, float]:
-    """TFLOP of a step, counted as it is taken, steps a second, and GB of the GPU."""
+) -> tuple[float, float, float | str, float]:
+    """TFLOP of a step, counted as it is taken, steps a second, GB of the GPU, and `rounding`."""
     with process_group(options.device, options.seed) as processes:
         network = new_network(options).to(memory_format=layout)
         state, job = begin(network, RandomNumbers(options), options, processes)
         batch = next(iter(job.batches(0))).to(processes.device)
+        off = rounding(state.network, batch)
         with FlopCounterMode(display=False) as counter:
             step(state, job, batch, 0.5)
         for _ in range(3):  # in which cuDNN tries its ways
@@ -230,7 +234,22 @@ def steps_a_second(
                 taken += 1
         if state.failures:
             raise SystemExit(f"{state.failures} of the last steps had no finite gradient")
-    return counter.get_total_flops() / 1e12, taken / cost.seconds, cost.gigabytes
+    return counter.get_total_flops() / 1e12, taken / cost.seconds, cost.gigabytes, off
+
+
+@torch.no_grad()
+def rounding(network: torch.nn.Module, batch: Sample) -> float:
+    """How far an estimate in bfloat16 is from that in single precision, as a fraction of it.
+
+    Some versions of cuDNN are wrong for large convolutions in bfloat16, and tell nobody.
+    """
+    network.eval()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        exact = network.estimate(batch.values, batch.observed)
+        with torch.autocast(exact.device.type, torch.bfloat16):
+            rounded = network.estimate(batch.values, batch.observed)
+    network.train()
+    return float((rounded - exact).norm() / exact.norm())
 
 
 @dataclass(frozen=True)
