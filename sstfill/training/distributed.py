@@ -104,7 +104,8 @@ def process_group(device: str, seed: int) -> Iterator[Processes]:
         own = torch.device("cuda", torch.cuda.current_device())
     with (
         torch.random.fork_rng([own.index] if cuda else []),
-        torch.backends.cudnn.flags(benchmark=cuda),
+        # cuDNN itself is off in this context unless it is asked for
+        torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, benchmark=cuda),
     ):
         torch.manual_seed(seed)
         # torchrun sets both; alone, no group is needed, nor a port for it.

@@ -329,6 +329,12 @@ def test_a_gpu_that_is_not_there() -> None:
         fit(compact(), Waves(), small(device="cuda"))
 
 
+def test_cudnn_is_on_while_training() -> None:
+    before = torch.backends.cudnn.enabled
+    with process_group("cpu", 0):
+        assert torch.backends.cudnn.enabled is before is True
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

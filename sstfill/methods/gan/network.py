@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -23,6 +24,8 @@ paper's in units of the scaling (three standard deviations) from the mean of its
 _KEPT: dict[tuple[str, str], Any] = {}
 """Networks by fingerprint and device, one of each in a process."""
 _BUILDING = Lock()
+_TURN = Lock()
+"""Held where a GPU works on a patch, which takes a gigabyte of its memory: one at a time."""
 
 
 def draws(checkpoint: Checkpoint) -> bool:
@@ -117,7 +120,7 @@ class Networks:
         import torch
 
         network = self.network()
-        with torch.inference_mode():
+        with self._turn(), torch.inference_mode():
             batch, again = self._to_batch(channels).to(self._dtype), None
             if any(shift):
                 before = ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0))
@@ -146,11 +149,15 @@ class Networks:
         """Estimate a scaled sequence, ``(time, y, x)``; `ReadError` as for `correct`."""
         import torch
 
-        with torch.inference_mode():
+        with self._turn(), torch.inference_mode():
             batch = self._to_batch(values[np.newaxis]), self._to_batch(observed[np.newaxis])
             estimate = _to_array(self.network().estimate(*batch))
         self._check(estimate, "times three standard deviations from the level of its training")
         return estimate
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Wait until no other thread uses the GPU; on a CPU threads work side by side."""
+        return nullcontext() if self.device == "cpu" else _TURN
 
     def _to_batch(self, sequence: NDArray) -> Any:
         """Return a sequence ``(c, t, y, x)`` as the one of a batch, on the device."""

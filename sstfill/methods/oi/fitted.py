@@ -302,18 +302,18 @@ class FittedOi:
             solve = self._solver(gaps.at, days, cell, window)
             mean[rows], variance[rows] = solve(gaps.standard, targets[rows])
 
-        jobs = self._jobs(targets, window)
         if pick_device(self.method.device) == "cpu":
-            in_threads(interpolate, jobs)
+            in_threads(interpolate, self._jobs(targets, window))
         else:
-            for job in jobs:
+            # the solver makes batches of its own, and copies the window to the GPU for each job
+            for job in self._jobs(targets, window, max(1, len(targets))):
                 interpolate(job)
         return mean, variance
 
     def _jobs(
-        self, targets: NDArray[np.int32], window: Window
+        self, targets: NDArray[np.int32], window: Window, most: int = TARGETS
     ) -> Iterator[tuple[Cell, NDArray[np.intp]]]:
-        """Rows of `targets` whose tiles have cells alike, a few thousand at a time, and the cell.
+        """Rows of `targets` whose tiles have cells alike, so many at a time, and the cell.
 
         The cell is that of the tile in the whole archive, so that a pixel has the same neighbours
         in whatever window it lies.
@@ -330,8 +330,8 @@ class FittedOi:
         for k in np.unique(of_target):
             y_north, y_east, x_north, x_east = kinds[k].tolist()
             same = by_tile[of_target[by_tile] == k]
-            for start in range(0, len(same), TARGETS):
-                yield ((y_north, y_east), (x_north, x_east)), same[start : start + TARGETS]
+            for start in range(0, len(same), most):
+                yield ((y_north, y_east), (x_north, x_east)), same[start : start + most]
 
 
 def _cells(image: xr.DataArray) -> NDArray[np.float64]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sstfill.methods.oi.solver_kernels import EXPONENTIAL, GAUSS, Kernel, Space, Tiles
 
-BATCH = 1024
-"""Tiles solved at once."""
+BYTES = 2**26
+"""Size of the covariances of the tiles solved at once, about; a dozen arrays are as large."""
 JITTER = 1e-6
 """Added to the diagonal, as a fraction of the variance, where there is no Cholesky factor."""
 
@@ -26,7 +26,7 @@ def solve(
     space: Space,
     kernel: Kernel,
     device: str,
-    batch: int = BATCH,
+    bytes_at_once: int = BYTES,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Posterior mean and variance at the targets; see `sstfill.methods.oi.solver_kernels.solve`.
 
@@ -34,13 +34,16 @@ def solve(
     ----------
     device
         Of torch, such as ``"cuda"``.
-    batch
-        Tiles solved at once.
+    bytes_at_once
+        See `BYTES`.
     """
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
     field = torch.as_tensor(values, device=device)
     geometry = [torch.as_tensor(np.ascontiguousarray(a), device=device) for a in space]
     cross = torch.as_tensor(kernel.cross, device=device)
+    most = tiles.neighbours.shape[1]
+    of_a_tile = most * (most + tiles.members.shape[1]) * torch.float64.itemsize
+    batch = max(1, bytes_at_once // of_a_tile)
     for start in range(0, len(tiles.corner), batch):
         some = slice(start, start + batch)
         origin, members = tiles.origin[some], tiles.members[some]
@@ -82,14 +85,16 @@ def _solved(
     covariance = covariance * cross[channel[:, :, None], channel[:, None, :k]]
     inner = torch.where(there[:, :, None] & there[:, None, :], covariance[:, :k], 0.0)
     # a place of no observation becomes an equation 1 x = 0 of its own
-    inner = inner + torch.diag_embed(torch.where(there, kernel.noise, 1.0))
+    noise = inner.new_tensor(kernel.noise)  # a number alone would be taken in single precision
+    inner = inner + torch.diag_embed(torch.where(there, noise, 1.0))
     right = torch.where(there[:, None], covariance[:, k:], 0.0)
     y = torch.where(there, field[tuple(neighbours.unbind(-1))].double(), 0.0)
     variance = float(kernel.scales[:, 0].sum())
     factor, failed = torch.linalg.cholesky_ex(inner)
     if bool(failed.any()):
-        jitter = JITTER * variance * torch.eye(k, dtype=inner.dtype, device=inner.device)
-        factor = torch.linalg.cholesky(inner + jitter)
+        # of those tiles only: the others do not depend on which are solved beside them
+        jitter = torch.where(failed > 0, JITTER * variance, 0.0)[:, None].expand(-1, k)
+        factor = torch.linalg.cholesky(inner + torch.diag_embed(jitter))
     solved = torch.linalg.solve_triangular(
         factor, torch.cat([right, y[:, None]], 1).mT, upper=False
     )

@@ -34,16 +34,14 @@ class Block(nn.Module):
         inner = functional.silu(self.between(h))
         # three 1x1 convolutions shifted in time: the same as one over three frames, without a fifth
         # axis
-        now = self.time[0](inner)
-        before = self.time[1](inner)
-        after = self.time[2](inner)
-        t = h.shape[0] // b
-        if t > 1:
-            now = now.unflatten(0, (b, t))  # b t c y x
-            earlier, later = before.unflatten(0, (b, t))[:, :-1], after.unflatten(0, (b, t))[:, 1:]
-            now = now + functional.pad(earlier, _FIRST) + functional.pad(later, _LAST)
-            now = now.flatten(0, 1)
-        out: Tensor = h + now
+        now, before, after = [shifted(inner).permute(0, 2, 3, 1) for shifted in self.time]
+        if h.shape[0] > b:
+            # as they lie in memory: of channels before pixels `pad` makes another layout
+            earlier = before.unflatten(0, (b, -1))[:, :-1]  # b t y x c
+            later = after.unflatten(0, (b, -1))[:, 1:]
+            now = now + functional.pad(earlier, _FIRST).flatten(0, 1)
+            now = now + functional.pad(later, _LAST).flatten(0, 1)
+        out: Tensor = h + now.permute(0, 3, 1, 2)
         return out
 
     def _overwrite(self, h: Tensor, b: int) -> Tensor:

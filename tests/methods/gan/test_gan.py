@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -631,6 +632,20 @@ def test_options_are_checked(options):
 def test_a_gpu_that_is_not_there(obs, sea):
     with pytest.raises(OptionError, match="torch sees no GPU"):
         Gan(device="cuda").reconstruct(obs, sea)
+
+
+def test_patches_take_turns_on_a_device_but_not_on_the_cpu(compact, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # same digits
+    monkeypatch.setattr(gan_network, "_KEPT", {})
+    channels = np.zeros((len(CHANNELS), 2, 8, 8), np.float32)
+    here, there = Networks(compact, "cpu"), Networks(compact, "cpu:0")  # the CPU by another name
+    alone = here.correct(channels)
+    with ThreadPoolExecutor(1) as pool:
+        with gan_network._TURN:
+            waiting = pool.submit(there.correct, channels)
+            here.correct(channels)
+            assert not wait([waiting], timeout=0.5).done
+        np.testing.assert_array_equal(waiting.result(60)[0], alone[0])
 
 
 # --- what is told of it

@@ -110,6 +110,27 @@ def test_tiles_hardly_matter(fitted, archive, tmp_path):
     xr.testing.assert_allclose(fitted.estimate(window), other.estimate(window), atol=1e-4)
 
 
+def test_units_are_solved_in_batches_where_a_device_is_asked_for(fitted, archive, monkeypatch):
+    """What a GPU would do, done by torch on the CPU."""
+    solver_batched = pytest.importorskip("sstfill.methods.oi.solver_batched")
+    on_cpu, given = solver_batched.solve, []
+
+    def solve(values, targets, *rest, device):
+        given.append(len(targets))
+        return on_cpu(values, targets, *rest, device="cpu")
+
+    window = next(windows(archive, PatchGrid(core=CORE, halo=fitted.halo)))
+    measured = replace(fitted, uneven=0.0)  # distances are, in batches
+    compiled = measured.estimate(window)
+    monkeypatch.setattr(oi, "pick_device", lambda device: "torch-cpu")
+    monkeypatch.setattr(solver_batched, "solve", solve)
+    # as many jobs as there are kinds of cells, however many gaps
+    monkeypatch.setattr(oi, "TARGETS", 10)
+    found = measured.estimate(window)
+    assert len(given) == 1 and given[0] > 1000
+    xr.testing.assert_allclose(found, compiled, rtol=1e-6)
+
+
 def test_it_is_read_as_it_was_written(fitted, archive, tmp_path):
     fitted.save(tmp_path / "copy")
     window = next(windows(archive, PatchGrid(core=CORE, halo=fitted.halo)))

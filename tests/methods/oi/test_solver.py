@@ -314,11 +314,62 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monke
     )
     torch_cpu = solver_batched.solve
     monkeypatch.setattr(
-        solver_batched, "solve", lambda *given, device: torch_cpu(*given, device="cpu", batch=7)
+        solver_batched, "solve", lambda *given, device: torch_cpu(*given, device="cpu")
     )
-    batched = replace(method, device="cuda").reconstruct(obs, sea)
+    on_a_gpu = replace(method, device="cuda").reconstruct(obs, sea)
     for name in ("mean", "error"):
-        np.testing.assert_allclose(batched[name], compiled[name], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(on_a_gpu[name], compiled[name], rtol=1e-5, atol=1e-5)
+
+
+def batched(one: Solver, values: np.ndarray, targets: np.ndarray, **given) -> np.ndarray:
+    """Mean and variance by batches of tensors, on the CPU."""
+    from sstfill.methods.oi import solver_batched
+
+    tiles = one.tiles(values, targets)
+    arrays = values, targets, tiles, one.space(), one.kernel()
+    return np.stack(solver_batched.solve(*arrays, device="cpu", **given))
+
+
+@pytest.mark.parametrize("side", [1, FINE_SIDE, SIDE])
+@pytest.mark.parametrize(
+    "parts,noise,flow",
+    [
+        (TWO, 0.05, (0.1, -0.05)),
+        ((Component("gauss", 1.0, (200.0, 250.0), 6.0),), 0.01, (0.0, 0.0)),
+    ],
+    ids=["two parts, a flow", "gauss"],
+)
+def test_batches_solve_the_same_equations(side, parts, noise, flow) -> None:
+    pytest.importorskip("torch")
+    cross = np.array([[1.0, -0.7], [-0.7, 1.0]])
+    values = scattered((2, 5, 8, 9), 4)
+    targets = np.argwhere(np.isnan(values)).astype(np.int32)
+    how = {"covariance": Covariance(components=parts, noise=noise), "flow": flow, "cross": cross}
+    one = solver(grid(LAT, LON), side=side, uneven=0.0, neighbours=30, **how)
+    found = batched(one, values, targets)
+    np.testing.assert_allclose(found, np.stack(one(values, targets)), rtol=0, atol=CLOSE)
+    # few tiles at a time where their systems are large
+    alone = batched(one, values, targets, bytes_at_once=1)
+    np.testing.assert_allclose(alone, found, rtol=0, atol=1e-12)
+
+
+def test_a_system_that_cannot_be_factorised_leaves_the_others_of_its_batch_alone() -> None:
+    pytest.importorskip("torch")
+    # two columns at one place, and hardly any noise
+    field = grid(LAT, np.array([5.0, 5.0, 5.5, 6.0, 90.0, 90.5, 91.0, 91.5, 92.0]))
+    values = scattered((1, 5, 8, 9), 3, missing=0.3)
+    values[:, :, :, :2] = 1.0
+    covariance = Covariance(components=TWO, noise=1e-18)
+    one = solver(field, covariance=covariance, within=(1, 3, 3), uneven=0.0, neighbours=60)
+    one = replace(one, cell=((55.0, 0.0), (0.0, 40.0)))
+    targets = np.argwhere(np.isnan(values)).astype(np.int32)
+    whole = batched(one, values, targets)
+    assert np.isfinite(whole).all()
+    beyond = targets[:, 3] >= 8
+    assert beyond.any()
+    np.testing.assert_allclose(
+        whole[:, beyond], batched(one, values, targets[beyond]), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
