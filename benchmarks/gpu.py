@@ -200,9 +200,10 @@ def one_step(base: int, sizes: Sizes, device: str, seconds: float, run: Run) -> 
                 return out
             options = paper(base, sizes, device, objective=objective)
             layout = getattr(torch, name)
-            flops, rate, gigabytes, off = steps_a_second(options, layout, seconds)
-            speed = flops * rate
-            out.add(objective, name, flops, rate, speed, speed / PEAK, gigabytes, off)
+            with run.going_on(f"steps, {objective}, {name}"):
+                flops, rate, gigabytes, off = steps_a_second(options, layout, seconds)
+                speed = flops * rate
+                out.add(objective, name, flops, rate, speed, speed / PEAK, gigabytes, off)
     return out
 
 
@@ -233,7 +234,7 @@ def steps_a_second(
                 step(state, job, batch, 0.5)
                 taken += 1
         if state.failures:
-            raise SystemExit(f"{state.failures} of the last steps had no finite gradient")
+            raise RuntimeError(f"the last {state.failures} steps had no finite gradient")
     return counter.get_total_flops() / 1e12, taken / cost.seconds, cost.gigabytes, off
 
 

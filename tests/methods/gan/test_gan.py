@@ -648,6 +648,17 @@ def test_patches_take_turns_on_a_device_but_not_on_the_cpu(compact, monkeypatch)
         np.testing.assert_array_equal(waiting.result(60)[0], alone[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("adapt", [True, False])
+def test_a_gpu_fills_as_the_cpu_does(adapt, obs, sea):
+    here, there = (Gan(adapt=adapt, device=on).reconstruct(obs, sea) for on in ("cpu", "cuda"))
+    apart = np.abs(there["mean"] - here["mean"]) / here["error"]
+    # factors of convolutions are rounded to ten bits
+    assert float(apart.max()) < 0.05
+    np.testing.assert_allclose(there["error"], here["error"], rtol=0.05)
+
+
 # --- what is told of it
 
 

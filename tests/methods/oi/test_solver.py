@@ -321,15 +321,18 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monke
         np.testing.assert_allclose(on_a_gpu[name], compiled[name], rtol=1e-5, atol=1e-5)
 
 
-def batched(one: Solver, values: np.ndarray, targets: np.ndarray, **given) -> np.ndarray:
-    """Mean and variance by batches of tensors, on the CPU."""
+def batched(
+    one: Solver, values: np.ndarray, targets: np.ndarray, device: str = "cpu", **given
+) -> np.ndarray:
+    """Mean and variance by batches of tensors."""
     from sstfill.methods.oi import solver_batched
 
     tiles = one.tiles(values, targets)
     arrays = values, targets, tiles, one.space(), one.kernel()
-    return np.stack(solver_batched.solve(*arrays, device="cpu", **given))
+    return np.stack(solver_batched.solve(*arrays, device=device, **given))
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("side", [1, FINE_SIDE, SIDE])
 @pytest.mark.parametrize(
     "parts,noise,flow",
@@ -339,17 +342,19 @@ def batched(one: Solver, values: np.ndarray, targets: np.ndarray, **given) -> np
     ],
     ids=["two parts, a flow", "gauss"],
 )
-def test_batches_solve_the_same_equations(side, parts, noise, flow) -> None:
-    pytest.importorskip("torch")
+def test_batches_solve_the_same_equations(side, parts, noise, flow, device) -> None:
+    torch = pytest.importorskip("torch")
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
     cross = np.array([[1.0, -0.7], [-0.7, 1.0]])
     values = scattered((2, 5, 8, 9), 4)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     how = {"covariance": Covariance(components=parts, noise=noise), "flow": flow, "cross": cross}
     one = solver(grid(LAT, LON), side=side, uneven=0.0, neighbours=30, **how)
-    found = batched(one, values, targets)
+    found = batched(one, values, targets, device)
     np.testing.assert_allclose(found, np.stack(one(values, targets)), rtol=0, atol=CLOSE)
     # few tiles at a time where their systems are large
-    alone = batched(one, values, targets, bytes_at_once=1)
+    alone = batched(one, values, targets, device, bytes_at_once=1)
     np.testing.assert_allclose(alone, found, rtol=0, atol=1e-12)
 
 
