@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -216,7 +215,7 @@ def decade(rows: list[list]) -> str:
 
 
 def large(folder: Path, methods: list[str]) -> None:
-    """20 GB of values, each method for an hour; then it is stopped, as by Ctrl-C."""
+    """20 GB of values, each method for an hour; then it is stopped, and could go on."""
     started = time.perf_counter()
     write(folder / "in.zarr", LARGE)
     stored = sum(f.stat().st_size for f in (folder / "in.zarr").rglob("*") if f.is_file()) / 1e9
@@ -264,7 +263,7 @@ def for_an_hour(folder: Path, method: str) -> list[object]:
             units = len(ledger.read_text().splitlines()) - 1
             if not begun and units >= 0:
                 planned, begun = seconds, cpu
-    filling.send_signal(signal.SIGINT)
+    filling.terminate()
     filling.wait()
     count = int(np.prod([-(-n // c) for n, c in zip(LARGE, sampling.CORE, strict=True)]))
     each = (cpu - begun) / units
