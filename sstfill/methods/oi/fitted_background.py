@@ -18,6 +18,7 @@ from sstfill.errors import InputError
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common.fitted_store import Map, create_maps, read_part, write_tile
+from sstfill.methods.common.matrix import time_slabs
 from sstfill.methods.interpolation.background import (
     PRIOR,
     Smoothing,
@@ -183,23 +184,27 @@ def write_background(
 
 
 def _sums(archive: Archive, time_part: TimePart) -> Sums:
-    """Sum the anomalies about the means of the images, in one pass block by block."""
+    """Sum the anomalies about the means of the images, in one pass.
+
+    Blocks of the same images are summed at once, and no others: sums of a few hundred blocks as
+    large as the image take more memory than all else.
+    """
     level, image = time_part
     unit = float(np.nanstd(np.ascontiguousarray(archive.sample))) or 1.0
     mean = xr.DataArray(level + image, dims="time")
-    obs = archive.obs.drop_vars("time", errors="ignore").astype(np.float64)
-    anomaly = ((obs - mean) / unit).clip(-LARGEST, LARGEST)
-    whole = (anomaly * DIGITS).round().fillna(0).astype(np.int64)
-    squares = (anomaly * anomaly * DIGITS).round().fillna(0).astype(np.int64)
-    sums = {
-        "n": anomaly.notnull().sum("time"),
-        "total": whole.sum("time"),
-        "squares": squares.sum("time"),
-    }
-    done, sea = xr.Dataset(sums).compute(), archive.sea.values.astype(bool)
-    n = np.where(sea, done["n"].values, 0).astype(np.int32)
-    total = np.where(sea, done["total"].values, 0) * (unit / DIGITS)
-    return Sums(n, total, np.where(sea, done["squares"].values, 0) * (unit**2 / DIGITS))
+    obs = archive.obs.drop_vars("time", errors="ignore")
+    n, total, squares = np.zeros((3, *archive.sea.shape), np.int64)
+    for here in time_slabs(obs):
+        anomaly = ((obs[here].astype(np.float64) - mean[here]) / unit).clip(-LARGEST, LARGEST)
+        parts = {"total": anomaly, "squares": anomaly * anomaly}
+        whole = (xr.Dataset(parts) * DIGITS).round().fillna(0).astype(np.int64)
+        found = whole.sum("time").assign(n=anomaly.notnull().sum("time")).compute()
+        n += found["n"].values
+        total += found["total"].values
+        squares += found["squares"].values
+    land = ~archive.sea.values.astype(bool)
+    n[land] = total[land] = squares[land] = 0
+    return Sums(n.astype(np.int32), total * (unit / DIGITS), squares * (unit**2 / DIGITS))
 
 
 def _at_points(archive: Archive, every: int, folder: Path) -> NDArray[np.float64]:

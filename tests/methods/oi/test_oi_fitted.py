@@ -5,6 +5,7 @@ from any chunks.
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Patch, PatchGrid
 from sstfill.methods import Oi
-from sstfill.methods.base import STEPS, Archive, FittedMethod
+from sstfill.methods.base import STEPS, Archive, FittedMethod, Points
 from sstfill.methods.common.sampling import cut, gather, windows
-from sstfill.methods.interpolation.background import fit_background
+from sstfill.methods.interpolation.background import TimePart, fit_background
 from sstfill.methods.oi import fitted as oi
 from sstfill.methods.oi import fitted_background
 from sstfill.methods.oi import method as in_memory
@@ -65,6 +66,31 @@ def test_it_is_as_good_as_in_memory(fitted, archive, surface, sea, seen, hidden)
         np.testing.assert_array_equal(np.isfinite(found[name].values), at_sea)
     observed = seen.notnull().values & at_sea
     np.testing.assert_array_equal(found["mean"].values[observed], seen.values[observed])
+
+
+def test_sums_over_many_blocks_take_the_memory_of_few():
+    """Those of each block are as large as an image: all together they took gigabytes."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(10, 1, (96, 300, 400)).astype("f4")
+    values[rng.random(values.shape) < 0.5] = np.nan
+    obs = xr.DataArray(values, dims=("time", "lat", "lon")).chunk(time=1)
+    land = np.zeros((300, 400), bool)
+    land[:5] = True
+    sea = xr.DataArray(~land, dims=("lat", "lon"))
+    image = np.linspace(-1, 1, 96)
+    some = values[:, 10:12].reshape(96, -1)
+    archive = Archive(obs, sea, some, Points(np.empty(0, int), np.empty(0, int)), [], [], 0)
+    tracemalloc.start()
+    try:
+        found = fitted_background._sums(archive, TimePart(10.0, image))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * land.size * 8
+    anomaly = np.where(land, np.nan, values - 10.0 - image[:, np.newaxis, np.newaxis])
+    np.testing.assert_array_equal(found.n, np.isfinite(anomaly).sum(0))
+    np.testing.assert_allclose(found.total, np.nansum(anomaly, 0), atol=1e-3)
+    np.testing.assert_allclose(found.squares, np.nansum(anomaly**2, 0), atol=1e-3)
 
 
 def test_the_background_is_that_of_the_method(fitted, archive, seen, sea):
