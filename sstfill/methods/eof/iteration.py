@@ -10,7 +10,7 @@ needs products with a few vectors only. `with_error` states the expected error o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,12 @@ MOST_RISES = 5
 """Times that the change from one iteration to the next may grow while it is over-relaxed."""
 CLEARLY = 1.02
 """Times a rival's error from which on a fit is given up."""
+FAR = 1.25
+"""Times a rival's error with as many modes, from which on a fit that wanders is hopeless."""
+PATIENCE = 20
+"""Iterations without a change less than all before, after which missing values only wander, as they
+may under a strong time filter.
+"""
 
 
 class Modes(NamedTuple):
@@ -161,13 +167,24 @@ class Iteration:
     done: int = field(default=0, init=False)
 
     def converge(
-        self, X: NDArray, missing: NDArray, n: int, decompose: Decompose, *, at_least: int = 1
+        self,
+        X: NDArray,
+        missing: NDArray,
+        n: int,
+        decompose: Decompose,
+        *,
+        at_least: int = 1,
+        hopeless: Callable[[Modes], bool] | None = None,
     ) -> Modes:
-        """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`."""
+        """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`.
+
+        Where the missing values wander, they do so to the end, unless the modes are `hopeless`.
+        """
         # A series without gaps still goes through one iteration, for its modes.
         count = max(1, int(missing.sum()))
         relaxation = self.relaxation
         last, rises = np.inf, 0
+        least, waited = np.inf, 0
         modes: Modes | None = None
         for i in range(self.max_iterations):
             modes = None  # free the last patterns before the next are computed
@@ -183,6 +200,13 @@ class Iteration:
             if change > 1.5 * last or rises > MOST_RISES:
                 relaxation = 1.0
             last = change
+            waited += 1
+            if change < least:
+                least, waited = change, 0
+            if hopeless is not None and waited == PATIENCE:
+                if hopeless(modes):
+                    break
+                waited = 0
         assert modes is not None
         return modes
 
@@ -274,10 +298,18 @@ def sweep(
     """
     if first == 1:
         substitute(X, missing, decompose(X, 1))
+    hopeless = None
+    if rival is not None and not fixed:
+        tried = rival
+
+        def hopeless(modes: Modes) -> bool:
+            others = tried.errors_of(len(modes.s))
+            return bool(others) and rmse_at(points, truth, modes) > FAR * others[0]
+
     errors: list[float] = []
     best: tuple[int, Modes] | None = None
     for n in range(first, most + 1):
-        modes = run.converge(X, missing, n, decompose)
+        modes = run.converge(X, missing, n, decompose, hopeless=hopeless)
         errors.append(rmse_at(points, truth, modes))
         # Only an error below all before counts, so that of equal ones the fewest modes are kept.
         if fixed or errors[-1] < min(errors[:-1], default=np.inf):

@@ -13,6 +13,7 @@ from scipy import sparse
 from sstfill.methods.common.matrix import ObservationMatrix, sum_squares
 from sstfill.methods.common.regression import regress, second_moments
 from sstfill.methods.eof.iteration import (
+    CLEARLY,
     Decompose,
     Exact,
     Iteration,
@@ -246,8 +247,12 @@ class DineofFit:
         fixed = self.modes != "auto"
         matrix = X, missing, withheld.points, withheld.truth
         swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
-        while swept.best == first > 1:
-            # the least number that was tried did best: fewer may do better still
+        enough = np.inf
+        if rival is not None:
+            enough = CLEARLY * min(rival.errors)
+        # The least number that was tried did best: fewer may do better still, but not by so much
+        # that a filter which is clearly behind would win.
+        while swept.best == first > 1 and min(swept.errors) <= enough:
             first = max(1, first - self.fewer)
             swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
         return _Trial(swept, alpha, time_filter, run.done)

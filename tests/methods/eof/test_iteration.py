@@ -6,7 +6,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sstfill.methods.eof.iteration import Exact, Iteration, Modes, Warm, rmse_at, substitute, sweep
+from sstfill.methods.eof.iteration import (
+    PATIENCE,
+    Exact,
+    Iteration,
+    Modes,
+    Warm,
+    rmse_at,
+    substitute,
+    sweep,
+)
 from sstfill.methods.eof.timefilter import diffusion_filter
 
 N, M, RANK = 30, 400, 3
@@ -122,6 +131,16 @@ class TestIteration:
         run.converge(X, np.ones((1, 1), bool), 1, decompose)
         assert run.done < 40 and X[0, 0] == pytest.approx(1 / (1 + slope), abs=1e-5)
 
+    @pytest.mark.parametrize(("hopeless", "done"), [(True, PATIENCE + 1), (False, 300)])
+    def test_missing_values_that_wander_do_so_to_the_end_unless_hopeless(self, hopeless, done):
+        def decompose(X, n):
+            return Modes(np.ones((1, 1)), 1 - X[0], np.ones((1, 1)))
+
+        X, run = np.zeros((1, 1)), Iteration(1.0)
+        missing = np.ones((1, 1), bool)
+        run.converge(X, missing, 1, decompose, hopeless=lambda modes: hopeless)
+        assert run.done == done
+
     def test_stops_at_the_most_iterations_and_counts_them(self):
         X, missing = with_gaps(low_rank(0.2), 0.5)
         run = Iteration(1.0, 1e-12, max_iterations=4)
@@ -184,6 +203,18 @@ class TestSweep:
         again = self.swept(20, first=RANK, rival=better)
         assert len(again.errors) == 2
         assert len(self.swept(20, first=RANK, rival=better._replace(first=9)).errors) > 2
+
+    def test_iterates_no_further_where_it_wanders_far_behind_a_rival(self):
+        found = self.swept(20)
+        self.run.tolerance = 0.0  # nothing settles: all iterations count as wandering in the end
+        self.run.max_iterations = 200
+        done = []
+        for factor in (0.9, 0.5):
+            rival = found._replace(errors=[factor * error for error in found.errors])
+            before = self.run.done
+            assert len(self.swept(20, first=RANK, rival=rival).errors) == 2
+            done.append(self.run.done - before)
+        assert done[0] == 400 > done[1]
 
     def test_a_fixed_count_is_kept_whatever_the_error(self):
         found = self.swept(9, fixed=True)

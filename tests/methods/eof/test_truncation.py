@@ -100,7 +100,8 @@ def test_filters_share_their_start():
     assert shared.cv_error == shared.diagnostics()["cv_error"]
 
 
-def test_a_start_from_too_many_modes_finds_the_rank_all_the_same():
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_start_from_too_many_modes_finds_the_rank_unless_a_rival_is_far_ahead(behind):
     matrix, _ = series(np.float32)
     points = random_points(matrix, np.random.default_rng(0))
     X, missing = matrix.values.copy(), ~matrix.observed
@@ -109,10 +110,15 @@ def test_a_start_from_too_many_modes_finds_the_rank_all_the_same():
     rng = np.random.default_rng(1)
     many = Warm(np.eye(N), rng)(X, 11)
     known = Sweep([1.0], 11, many, first=11)
+    rival = Sweep([1e-3 if behind else 10.0], 11, many, first=11)
+    withheld = truncation._Withheld(points, truth)
     found = DineofFit()._try(
-        X, missing, truncation._Withheld(points, truth), DAYS, 0.0, float(X.std()), known=known
+        X, missing, withheld, DAYS, 0.0, float(X.std()), known=known, rival=rival
     )
-    assert found.swept.best == RANK and found.swept.first < RANK
+    if behind:
+        assert found.swept.best == found.swept.first == 11 - truncation.FEWER
+    else:
+        assert found.swept.best == RANK and found.swept.first < RANK
 
 
 def test_filter_of_irregular_times():
