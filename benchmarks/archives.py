@@ -53,8 +53,8 @@ GROWTH = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2), 64: (4, 4, 4)}
 LARGE = (1280, 2048, 2048)
 HOUR = 3600
 """Seconds that a method is given to fill `LARGE`; what it has not done by then is extrapolated."""
-CREWED = (96, 512, 512)
-"""Shape of the archive that workers fill: 24 units, six for each of the largest crew."""
+CREWED = (192, 512, 512)
+"""Shape of the archive that workers fill: 48 units, so that the start of workers counts little."""
 CREWS = (0, 1, 2, 4)
 NIGHTS, BEFORE = 30, 700
 
