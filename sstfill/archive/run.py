@@ -25,6 +25,7 @@ from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
 from sstfill.archive.plan import differing, fillable, first_look, next_look, units
 from sstfill.archive.settings import RunSettings, check_fitted, describe_grid, format_options
+from sstfill.archive.slabs import SlabGrid
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, fitted_model, forget, peak
 from sstfill.archive.workers import Workers, check_memory, staff
@@ -41,6 +42,7 @@ from sstfill.io.output import place
 from sstfill.io.output.atomic import begin_work, fail
 from sstfill.methods import Method
 from sstfill.methods.common import sampling
+from sstfill.methods.common.threads import available_cores
 from sstfill.progress import track
 from sstfill.version import __version__
 
@@ -183,6 +185,8 @@ def fill_archive(
             if like is not None:
                 lender = FillJob(Path(like))
             described = describe_grid(ds, names)
+            # a worker reads by one thread
+            decoded = read.decoded(ds, names, 1 if workers else available_cores())
             settings = RunSettings(
                 *(job, read, names, sea, lakes, seed, transform, members, lender, described)
             )
@@ -190,8 +194,8 @@ def fill_archive(
         request["input"] = read.path
         rows, columns = settings.grid[:2]
         drawn = request.get("members", 0)
-        check_memory(memory, workers, request["method"], rows * columns, drawn)
-        run = _FillRun(settings, request, chosen)
+        spare = check_memory(memory, workers, request["method"], rows * columns, drawn, decoded)
+        run = _FillRun(settings, request, chosen, spare)
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
             try:
                 outcome = run.run(fill)
@@ -239,6 +243,8 @@ class _FillRun:
     ----------
     settings, request, method
         What is asked for; the method where it is still to be fitted.
+    spare
+        Bytes of what is read that a process may keep from one unit to the next.
     run_id
         Name of the draft; a new one each time the archive is planned again.
     fitting, memory, done
@@ -254,6 +260,7 @@ class _FillRun:
     settings: RunSettings
     request: dict[str, Any]
     method: Method | None
+    spare: int
     run_id: str = field(default_factory=_new_run_id)
     fitting: float = 0.0
     memory: int = 0
@@ -340,11 +347,14 @@ class _FillRun:
         """Read what is new of the archive, fit the method if needed, and list the units to fill."""
         job, source = self.settings.job, self.settings.source
         draft = job.next / f"{DRAFT}{self.run_id}.zarr"
-        last_days = {}
+        last_days, slabs = {}, {}
         with source.open() as ds:
             for name in self.settings.names:
                 last_days[name] = self._read_days(ds, name)
             models = self._models()
+            for name, model in models.items():
+                data = source.field(ds, name).data
+                slabs[name] = SlabGrid.choose(data, sampling.CORE, model.halo, self.spare)
             layout = StoreLayout.of(job, ds, models, self.request)
         self.companions = layout.companions
         members = layout.members
@@ -369,6 +379,7 @@ class _FillRun:
                         number=key,
                         name=name,
                         patch=patch,
+                        slabs=slabs[name],
                         source=source,
                         model=job.model(name),
                         days=job.next / "days" / f"{name}.npz",
@@ -386,7 +397,13 @@ class _FillRun:
         layout.make(draft, [wanted[number] for number in kept])
         for name, now in self.days.items():
             now.save(job.next / "days" / f"{name}.npz")
-        return {number: wanted[number] for number in sorted(wanted.keys() - set(kept))}
+
+        def place(number: int) -> tuple[int, int, int, int]:
+            """Sort by variable, by region, and in a region by time."""
+            rows, columns = wanted[number].slabs.region(wanted[number].patch)
+            return number // VARIABLE, rows.start, columns.start, number
+
+        return {number: wanted[number] for number in sorted(wanted.keys() - set(kept), key=place)}
 
     def _changed_since(self, last: Days | None, now: Days) -> NDArray[np.bool_]:
         """Return which days may have been read otherwise since this run last read the archive.

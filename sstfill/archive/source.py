@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from sstfill.io.untrusted import guard
 from sstfill.methods.base import Points
 
 Stats = dict[str, list[int]]
+BLOCK_BYTES = 32_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class ArchiveSource:
     l2p_flags: tuple[str, ...] = ()
     group: str | None = None
     allow_links: bool = False
-    block_bytes: float = 32e6
+    block_bytes: float = BLOCK_BYTES
 
     def open(self) -> xr.Dataset:
         """Open the archive in blocks of about `block_bytes`, whole stored chunks."""
@@ -64,6 +66,18 @@ class ArchiveSource:
                 return stored
             stored.close()
             return io.open(self.path, chunks=chunks, **how)
+
+    def decoded(self, ds: xr.Dataset, names: Sequence[str], threads: int) -> int:
+        """Return how many bytes of a variable so many threads decode at once, at most.
+
+        More than `block_bytes` only where stored chunks are large: each is decoded whole.
+        """
+        most = 0
+        for name in names:
+            data = self.field(ds, name).data
+            at_once = min(threads, math.prod(data.numblocks[1:]))
+            most = max(most, at_once * math.prod(data.chunksize) * data.dtype.itemsize)
+        return most
 
     @property
     def root(self) -> Path:

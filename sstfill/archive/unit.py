@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.archive.job import Days
 from sstfill.archive.model import Model
+from sstfill.archive.slabs import SlabGrid, Slabs
 from sstfill.archive.source import ArchiveSource, opened
 from sstfill.archive.store import LIMITS, MEMBERS, PARTS, write_unit
 from sstfill.errors import SstfillError, WriteError
@@ -39,6 +40,8 @@ class Task:
         Variable.
     patch
         Where it lies in the archive.
+    slabs
+        How it and its neighbours read the archive.
     source, days, model, draft
         The archive; and of the job: what the archive held, the fitted method, the store to write.
     run_id
@@ -52,6 +55,7 @@ class Task:
     number: int
     name: str
     patch: Patch
+    slabs: SlabGrid
     source: ArchiveSource
     days: Path
     model: Path
@@ -83,7 +87,7 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
         sample = _sample(task.days, task.run_id)
         # A worker must not send its reading to the cluster that it is part of.
         scheduler = "synchronous" if threads else "threads"
-        window = _window(obs, model, sample, task.patch, scheduler)
+        window = _window(obs, model, sample, task, scheduler)
     with cores(threads) if threads else contextlib.nullcontext():
         made = filled(model, window, task.members)
     try:
@@ -107,12 +111,14 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
 
 
 def _window(
-    obs: xr.DataArray, model: Model, sample: NDArray[np.float32], patch: Patch, scheduler: str
+    obs: xr.DataArray, model: Model, sample: NDArray[np.float32], task: Task, scheduler: str
 ) -> Window:
     """Load the part of an archive that the estimate of a unit depends on."""
-    times, rows, columns = patch.seen
-    seen = obs[times, rows, columns].compute(scheduler=scheduler)
-    return Window(seen, model.sea[rows, columns], patch, sample[times], model.points)
+    times, rows, columns = task.patch.seen
+    values = _slabs.read(obs, task.run_id, task.slabs, task.patch, scheduler)
+    # computed: its coordinates may be lazy
+    seen = obs[times, rows, columns].copy(data=values).compute(scheduler=scheduler)
+    return Window(seen, model.sea[rows, columns], task.patch, sample[times], model.points)
 
 
 def filled(model: Model, window: Window, members: int = 0) -> dict[str, NDArray]:
@@ -160,6 +166,7 @@ def filled(model: Model, window: Window, members: int = 0) -> dict[str, NDArray]
 
 def forget() -> None:
     """Drop the archives, models and samples that this process keeps from one unit to the next."""
+    _slabs.clear()
     for kept in (opened, fitted_model, _sample):
         kept.cache_clear()
 
@@ -173,6 +180,9 @@ def peak() -> int:
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kilobytes = sys.platform != "darwin"  # macOS counts bytes
     return int(most * 1024 if kilobytes else most)
+
+
+_slabs = Slabs()
 
 
 # Workers live longer than a run: `run_id` is in the key, so that a next run reads anew.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
+from sstfill.archive.source import BLOCK_BYTES
 from sstfill.archive.unit import Done, Task, fill_unit, forget
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
 from sstfill.methods.common import sampling
@@ -34,6 +35,10 @@ MOST = 2_000_000_000
 
 A method not in `LEAST` needs `MOST`. All units have one size, so the rest grows with the image.
 """
+KEPT = 256_000_000
+"""Bytes of slabs that a process keeps where no memory is given."""
+COPIES_DECODED = 2
+"""Arrays of a stored chunk that are in memory at once while it is read, as measured."""
 COPIES = 5
 """Arrays of all members of a unit that are in memory at once while it is filled."""
 A_PIXEL = 50
@@ -127,9 +132,12 @@ def _result(future: Any, task: Task) -> Done:
 
 
 def check_memory(
-    memory: int | None, count: int, method: str, pixels: int, members: int = 0
-) -> None:
+    memory: int | None, count: int, method: str, pixels: int, members: int = 0, decoded: int = 0
+) -> int:
     """Refuse less memory than a process needs to fill units of images of so many pixels.
+
+    `decoded` is how many bytes of an archive are decoded at once. Returns the bytes left, in which
+    a process may keep slabs, see `sstfill.archive.slabs`.
 
     >>> check_memory(10**9, 2, "interpolate", 10**6)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -139,18 +147,22 @@ def check_memory(
     least = LEAST.get(method, MOST) + A_PIXEL * pixels
     # 4 bytes a value: members are in single precision
     least += COPIES * 4 * members * math.prod(sampling.CORE)
+    least += COPIES_DECODED * max(0, decoded - BLOCK_BYTES)
     if not memory:
-        return
+        return KEPT
     processes = max(1, count)
     each = memory // processes
     if each < least:
         where = ""
         if count:
             where = f" in each of {count} workers"
+        if decoded > BLOCK_BYTES:
+            where += f", as {decoded / 1e9:.1f} GB of stored chunks are decoded at once"
         raise OptionError(
             f"{method} needs about {least / 1e9:.1f} GB{where}, --memory leaves {each / 1e9:.2g} "
             f"GB; give {least * processes / 1e9:.1f}GB or more, or fewer workers"
         )
+    return each - least
 
 
 @contextlib.contextmanager

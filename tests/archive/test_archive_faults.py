@@ -287,7 +287,7 @@ def test_who_still_writes_for_a_run_that_was_cut_short_spoils_nothing(tmp_path, 
             unit.opened(sent[0].source, "sst", "x"),
             unit.Model.load(sent[0].model),
             unit.Days.load(sent[0].days).sample,
-            sent[0].patch,
+            sent[0],
             "threads",
         ),
     )

@@ -183,7 +183,15 @@ MANY = 300
 def test_the_scheduler_is_given_a_few_of_many_units_at_a_time(made, monkeypatch):
     monkeypatch.setattr(workers, "fill_unit", _fake)
     task = unit.Task(
-        number=0, name="sst", patch=None, source=None, days=made, model=made, draft=made, run_id="x"
+        number=0,
+        name="sst",
+        patch=None,
+        slabs=None,
+        source=None,
+        days=made,
+        model=made,
+        draft=made,
+        run_id="x",
     )
     with (
         cluster(n_workers=1, threads_per_worker=2, processes=False) as found,
@@ -206,14 +214,19 @@ def test_the_scheduler_is_given_a_few_of_many_units_at_a_time(made, monkeypatch)
 def test_what_is_sent_of_a_unit_is_small(made):
     import pickle
 
+    import dask.array as da
+
+    from sstfill.archive.slabs import SlabGrid
     from sstfill.archive.source import ArchiveSource
     from sstfill.fields.patches import PatchGrid
 
-    patch = next(PatchGrid(core=(16, 256, 256)).patches((20, 300, 300)))
+    shape, core, halo = (20, 300, 300), (16, 256, 256), (30, 32, 32)
+    patch = next(PatchGrid(core=core, halo=halo).patches(shape))
     task = unit.Task(
         number=0,
         name="sst",
         patch=patch,
+        slabs=SlabGrid.choose(da.zeros(shape, chunks=(1, 100, 100)), core, halo, 10**6),
         source=ArchiveSource(path="/a"),
         days=made,
         model=made,
