@@ -24,8 +24,8 @@ RETRIES = 2
 """How often a unit is tried again whose worker was lost while it sent its answer."""
 
 LEAST = {
-    "climatology": 600_000_000,
-    "interpolate": 600_000_000,
+    "climatology": 900_000_000,
+    "interpolate": 900_000_000,
     "dineof": 1_600_000_000,
     "bayes_eof": 1_600_000_000,
     "oi": 1_200_000_000,
