@@ -35,10 +35,10 @@ TILE = (64, 128, 128)
 STEP = np.timedelta64(1, "D")
 SIZES = {
     "interpolate": (1, 4, 16, 64),
-    "dineof": (1, 4, 16),
+    "dineof": (1, 4, 16, 64),
     "bayes_eof": (1, 4, 16),
-    "oi": (1, 4, 16),
-    "gan": (1, 4),
+    "oi": (1, 4, 16, 64),
+    "gan": (1, 4, 16, 64),
 }
 DECADE = (3650, 300, 800)
 """A sea for ten years, daily, at 4 km."""
@@ -268,10 +268,12 @@ def for_an_hour(folder: Path, method: str) -> list[object]:
             units = len(ledger.read_text().splitlines()) - 1
             if not begun and units >= 0:
                 planned, begun = seconds, cpu
+    if filling.poll() not in (None, 0):
+        raise SystemExit(f"{method} failed after {seconds:.0f} s, with {units} units filled")
     filling.terminate()
     filling.wait()
     count = int(np.prod([-(-n // c) for n, c in zip(LARGE, sampling.CORE, strict=True)]))
-    each = (cpu - begun) / units
+    each = (cpu - begun) / units if units else float("nan")
     millions = np.prod(LARGE) / count / 1e6
     rest = each * (count - units) / 3600
     return [units, count, seconds, planned, each, each / millions, rest, peak]

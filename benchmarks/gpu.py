@@ -295,29 +295,30 @@ def trained(base: int, sizes: Sizes, device: str, seconds: float, run: Run) -> T
     for objective in ("adversarial", "withheld+adversarial"):
         if run.over:
             return out
-        options = paper(base, sizes, device, objective=objective, epochs=1, samples=2)
-        with measured(device) as cost:
-            model = train(obs[past], options, validated=2)
-            pace = history(model)["seconds"] / 2
-            # the first steps are slow, so that there will be time for more than these
-            samples = max(2, int(seconds / max(pace, 1e-3)))
-            model = train(obs[past], replace(options, samples=min(samples, 2000)), validated=2)
-        row = history(model)
-        clip = grid.standardise(obs[last])
-        fill = Gan(model=model.model, adapt=False, device=device).reconstruct
-        with measured(device) as filling:
-            mean = fill(clip, clip.notnull().any("time"))["mean"].values
-        where = np.isnan(clip.values) & np.isfinite(mean)
-        errors = [
-            score(mean[where], truth[last].values[where])
-            for score in (metrics.mae, metrics.rmse, metrics.bias)
-        ]
-        rate = clip.size / 1e6 / filling.seconds
-        steps = row["steps"]
-        out.add(
-            *(objective, steps, steps / row["seconds"], row["waiting"], rate, cost.gigabytes),
-            *errors,
-        )
+        with run.going_on(f"training by {objective}"):
+            options = paper(base, sizes, device, objective=objective, epochs=1, samples=2)
+            with measured(device) as cost:
+                model = train(obs[past], options, validated=2)
+                pace = history(model)["seconds"] / 2
+                # the first steps are slow, so that there will be time for more than these
+                samples = max(2, int(seconds / max(pace, 1e-3)))
+                model = train(obs[past], replace(options, samples=min(samples, 2000)), validated=2)
+            row = history(model)
+            clip = grid.standardise(obs[last])
+            fill = Gan(model=model.model, adapt=False, device=device).reconstruct
+            with measured(device) as filling:
+                mean = fill(clip, clip.notnull().any("time"))["mean"].values
+            where = np.isnan(clip.values) & np.isfinite(mean)
+            errors = [
+                score(mean[where], truth[last].values[where])
+                for score in (metrics.mae, metrics.rmse, metrics.bias)
+            ]
+            rate = clip.size / 1e6 / filling.seconds
+            steps = row["steps"]
+            out.add(
+                *(objective, steps, steps / row["seconds"], row["waiting"], rate, cost.gigabytes),
+                *errors,
+            )
     return out
 
 

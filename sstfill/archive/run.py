@@ -28,7 +28,7 @@ from sstfill.archive.settings import RunSettings, check_fitted, describe_grid, f
 from sstfill.archive.slabs import SlabGrid
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, fitted_model, forget, peak
-from sstfill.archive.workers import Workers, check_memory, staff
+from sstfill.archive.workers import KEPT, Workers, check_memory, staff
 from sstfill.checks import check_choice
 from sstfill.config import without
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
@@ -186,7 +186,8 @@ def fill_archive(
                 lender = FillJob(Path(like))
             described = describe_grid(ds, names)
             # a worker reads by one thread
-            decoded = read.decoded(ds, names, 1 if workers else available_cores())
+            threads = 1 if workers or scheduler else available_cores()
+            decoded = read.decoded(ds, names, threads)
             settings = RunSettings(
                 *(job, read, names, sea, lakes, seed, transform, members, lender, described)
             )
@@ -195,6 +196,8 @@ def fill_archive(
         rows, columns = settings.grid[:2]
         drawn = request.get("members", 0)
         spare = check_memory(memory, workers, request["method"], rows * columns, drawn, decoded)
+        if scheduler:  # `memory` is that of this process
+            spare = min(spare, KEPT)
         run = _FillRun(settings, request, chosen, spare)
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
             try:

@@ -151,8 +151,8 @@ class Slabs:
         """
         seen = np.empty([side.stop - side.start for side in patch.seen], obs.dtype)
         for slab in grid.seen_by(patch):
-            times, rows, columns = slab
-            key = (run_id, obs.name, times.start, rows.start, columns.start)
+            times = slab[0]
+            key = run_id, obs.name, *((side.start, side.stop) for side in slab)
             values = self._slab(key, obs.data[slab], grid.kept, scheduler)
             first, last = patch.seen[0].start, patch.seen[0].stop
             shared = slice(max(times.start, first), min(times.stop, last)), *patch.seen[1:]

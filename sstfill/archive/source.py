@@ -24,6 +24,7 @@ from sstfill.fields.reading.dates import TIME
 from sstfill.fields.reading.variables import find_fields
 from sstfill.io.untrusted import guard
 from sstfill.methods.base import Points
+from sstfill.methods.common.sampling import CORE
 
 Stats = dict[str, list[int]]
 BLOCK_BYTES = 32_000_000
@@ -75,7 +76,9 @@ class ArchiveSource:
         most = 0
         for name in names:
             data = self.field(ds, name).data
-            at_once = min(threads, math.prod(data.numblocks[1:]))
+            # a slab spans several blocks of few images
+            along_time = min(data.numblocks[0], max(1, round(CORE[0] / data.chunksize[0])))
+            at_once = min(threads, along_time * math.prod(data.numblocks[1:]))
             most = max(most, at_once * math.prod(data.chunksize) * data.dtype.itemsize)
         return most
 

@@ -100,9 +100,10 @@ class Cluster:
             future.release()
             if first_error is None:
                 submit(max(1, self._capacity() - len(submitted)))
+        if self.client.status == "running":  # else the cluster went away
+            self.client.run(forget, on_error="ignore")
         if first_error is not None:
             raise first_error
-        self.client.run(forget, on_error="ignore")
 
     def _capacity(self) -> int:
         """Return how many units the scheduler may hold; workers come and go."""
@@ -136,13 +137,14 @@ def check_memory(
 ) -> int:
     """Refuse less memory than a process needs to fill units of images of so many pixels.
 
-    `decoded` is how many bytes of an archive are decoded at once. Returns the bytes left, in which
-    a process may keep slabs, see `sstfill.archive.slabs`.
+    `decoded` is how many bytes of an archive are decoded at once. Returns how many bytes of slabs a
+    process may keep, see `sstfill.archive.slabs`: three quarters of what is left, since Dask ends
+    workers that come near to their limit.
 
     >>> check_memory(10**9, 2, "interpolate", 10**6)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    sstfill.errors.OptionError: interpolate needs about 0.7 GB in each of 2 workers, ...
+    sstfill.errors.OptionError: interpolate needs about 0.9 GB in each of 2 workers, ...
     """
     least = LEAST.get(method, MOST) + A_PIXEL * pixels
     # 4 bytes a value: members are in single precision
@@ -162,7 +164,7 @@ def check_memory(
             f"{method} needs about {least / 1e9:.1f} GB{where}, --memory leaves {each / 1e9:.2g} "
             f"GB; give {least * processes / 1e9:.1f}GB or more, or fewer workers"
         )
-    return each - least
+    return 3 * (each - least) // 4
 
 
 @contextlib.contextmanager
@@ -217,7 +219,9 @@ def _local_cluster(count: int, memory: int | None) -> Iterator[Any]:
 
     # Errors are raised here; what workers log of them besides, while they end, is noise.
     quiet = {"distributed.logging.distributed": "critical", "distributed.worker.daemon": True}
-    with dask.config.set(quiet), contextlib.ExitStack() as stack:
+    # A worker would wait for memory that its next unit is to free, for ever.
+    unpaused = {"distributed.worker.memory.pause": False}
+    with dask.config.set(quiet | unpaused), contextlib.ExitStack() as stack:
         try:
             cluster = stack.enter_context(
                 LocalCluster(

@@ -190,10 +190,8 @@ class Blend:
         if distances is None and self.depends_on_distance:
             distances = distance_to_data(obs)
         parts = [estimates[name] for name in self.names]
-        # The kernels go by position, so all fields must have their dims in one order.
-        # Variables have no coordinates: those that differ by rounding would drop pixels, and
-        # `xarray.align` copies what it aligns. The kernels go by position, so all dims have one
-        # order.
+        # The kernels go by position, so all fields must have their dims in one order. Variables
+        # have no coordinates: those that differ by rounding would drop pixels, and aligning copies.
         means = [part["mean"].variable.transpose(*obs.dims) for part in parts]
         errors = [_error(part).variable.transpose(*obs.dims) for part in parts]
         scales = [_factor(self.scale[:, k], obs) for k in range(len(parts))]

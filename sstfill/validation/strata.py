@@ -83,8 +83,8 @@ def interpolate(
     found = np.zeros((table.shape[2], *distance.shape))
     for a, b in np.ndindex(table.shape[:2]):
         part = near[a] * late[b]
-        for total, value in zip(found, table[a, b], strict=True):
-            total += part * value
+        for k, value in enumerate(table[a, b]):
+            found[k] += part * value
     # Values come first in memory: sums over them then go along the pixels, five times as fast.
     return np.moveaxis(found, 0, -1)
 

@@ -19,7 +19,7 @@ from zarr.storage import LocalStore
 from sstfill import errors
 from sstfill.archive import fill_archive, run, slabs, unit, workers
 from sstfill.archive.source import ArchiveSource
-from sstfill.fields.patches import Patch, PatchGrid
+from sstfill.fields.patches import Patch, PatchGrid, Shape
 
 SHAPE, HALO = (50, 40, 30), (5, 3, 3)
 AMPLE = 10**9
@@ -45,9 +45,9 @@ class Counted:
         return xr.DataArray(lazy, dims=("time", "y", "x"), name="sst")
 
 
-def in_order(grid: slabs.SlabGrid) -> Iterator[Patch]:
+def in_order(grid: slabs.SlabGrid, halo: Shape = HALO) -> Iterator[Patch]:
     """The units of `small.CORE` in the order in which a run fills them."""
-    found = list(enumerate(PatchGrid(core=small.CORE, halo=HALO).patches(SHAPE)))
+    found = list(enumerate(PatchGrid(core=small.CORE, halo=halo).patches(SHAPE)))
 
     def place(numbered: tuple[int, Patch]) -> tuple[int, int, int]:
         rows, columns = grid.region(numbered[1])
@@ -75,6 +75,20 @@ def test_units_are_given_what_they_see_and_no_more_is_kept_than_told(chunks, mem
         assert 0 < held <= grid.kept
     least = slabs.SlabGrid.choose(obs.data, small.CORE, HALO, 0).kept
     assert least <= grid.kept <= max(memory, least)
+
+
+def test_regions_that_begin_alike_are_told_apart():
+    """Where units see farther than a region is wide, the first regions all begin at the edge."""
+    obs, halo = Counted().array((8, 8, 8)), (2, 20, 20)
+    whole = obs.values
+    grid = slabs.SlabGrid.choose(obs.data, small.CORE, halo, 0)
+    kept, begin, regions = slabs.Slabs(), set(), set()
+    for patch in in_order(grid, halo):
+        assert np.array_equal(kept.read(obs, "a", grid, patch, "synchronous"), whole[patch.seen])
+        rows, columns = grid.region(patch)
+        begin.add((rows.start, columns.start))
+        regions.add((rows.start, rows.stop, columns.start, columns.stop))
+    assert len(begin) < len(regions)
 
 
 @pytest.mark.parametrize("chunks", CHUNKS)
@@ -213,6 +227,23 @@ def test_what_changed_while_it_was_kept_is_read_again(tmp_path, monkeypatch, dec
     small.sound(out, archive)
     observed = small.revised(ocean, 4).sst[4]
     assert float(abs(small.loaded(out).sst[4] - observed).max()) == 0
+
+
+def test_blocks_of_few_images_are_decoded_several_at_once(tmp_path):
+    source = ArchiveSource(path=str(tmp_path))
+    images = xr.DataArray(da.zeros((40, 20, 30), chunks=(1, -1, -1), dtype="f4"))
+    ds = images.rename(dim_0="time", dim_1="lat", dim_2="lon").to_dataset(name="sst")
+    assert source.decoded(ds, ["sst"], 1) == 20 * 30 * 4
+    assert source.decoded(ds, ["sst"], 8) == 8 * 20 * 30 * 4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("memory", [3_000_000_000, 30_000_000_000])
+def test_a_worker_that_keeps_all_it_may_is_far_from_its_limit(count, memory):
+    """`LEAST` is a third more than was measured; Dask ends workers at 95 % of their limit."""
+    kept = workers.check_memory(memory, count, "interpolate", 10**6)
+    needed = 0.75 * (workers.LEAST["interpolate"] + workers.A_PIXEL * 10**6)
+    assert kept > 0 and kept + needed < 0.8 * memory / count
 
 
 def test_large_stored_chunks_need_more_memory(tmp_path):

@@ -22,6 +22,15 @@ def test_equal_distances_are_one_class(values):
     assert centres.shape == (1,) and not number.any()
 
 
+def test_a_single_pixel_is_as_one_of_many():
+    table = np.array([[[1.0, 5.0], [2.0, 6.0]], [[3.0, 7.0], [4.0, 8.0]]])
+    centres = np.array([1.0, 100.0]), np.array([1.0, 4.0])
+    many = interpolate(table, centres, np.array([10.0, 50.0]), np.array([2.0, 3.0]))
+    for k, (distance, lag) in enumerate([(10.0, 2.0), (50.0, 3.0)]):
+        one = interpolate(table, centres, np.float64(distance), np.float64(lag))
+        np.testing.assert_array_equal(one, many[k])
+
+
 def test_a_table_is_itself_at_the_centres_and_constant_beyond():
     table = np.random.default_rng(0).random((2, 2, 3))
     centres = (np.array([2.0, 20.0]), np.array([1.0, 5.0]))
