@@ -253,7 +253,7 @@ def test_large_stored_chunks_need_more_memory(tmp_path):
     with source.open() as opened:
         assert source.decoded(opened, ["sst"], 1) == 8 * 10 * 14 * 4
         assert source.decoded(opened, ["sst"], 64) == 8 * 20 * 14 * 4
-    enough = 620_000_000
+    enough = 920_000_000
     workers.check_memory(enough, 0, "interpolate", 10**5, decoded=30_000_000)
-    with pytest.raises(errors.OptionError, match=r"1\.3 GB, as 0\.4 GB of stored chunks are"):
+    with pytest.raises(errors.OptionError, match=r"1\.6 GB, as 0\.4 GB of stored chunks are"):
         workers.check_memory(enough, 0, "interpolate", 10**5, decoded=400_000_000)
