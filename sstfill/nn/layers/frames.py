@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-BYTES = 2 * 2**20
-"""Size of the frames that are passed at once, about; half or eight times as many cost the same."""
+BYTES = 2**20
+"""Size of the frames that are passed at once, about; up to eight times as many cost the same."""
 
 
 def sparing(h: Tensor) -> bool:
