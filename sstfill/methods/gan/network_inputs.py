@@ -124,7 +124,10 @@ class FirstGuesses:
         else:
             eof = xr.Dataset(dict.fromkeys(("mean", "error"), xr.full_like(obs, np.nan)))
         return_freed_blocks()  # what the EOFs left
-        guess = oi.found.fillna(eof).fillna(interpolated)
+        guess = oi.found
+        # copies take as much as all guesses, and are hardly ever wanted
+        if obs.chunks or bool((guess.isnull() & sea).to_array().any()):
+            guess = guess.fillna(eof).fillna(interpolated)
         fields = {
             "oi": guess["mean"],
             "oi_error": guess["error"],
