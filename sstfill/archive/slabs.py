@@ -60,8 +60,7 @@ class SlabGrid:
             Bytes of slabs that may be kept, though never less than what a unit sees.
         """
         lengths = [sizes[0] for sizes in data.chunks]
-        # blocks of few images are read several at a time, about as many as a unit has
-        block = lengths[0] * max(1, round(core[0] / lengths[0]))
+        block = lengths[0] * blocks_at_once(lengths[0], core[0])
         rows = _sides(data.shape[1], core[1], halo[1], lengths[1])
         columns = _sides(data.shape[2], core[2], halo[2], lengths[2])
         best: tuple[bool, float, int] = (True, np.inf, 0)
@@ -120,6 +119,14 @@ class SlabGrid:
         return max(counts)
 
 
+def blocks_at_once(length: int, images: int) -> int:
+    """Count the blocks along time that are read together, for units of so many images.
+
+    Of blocks of few images (`length`) that are several, with about as many images as a unit.
+    """
+    return max(1, round(images / length))
+
+
 def _sides(n: int, core: int, halo: int, block: int) -> list[tuple[float, int]]:
     """Return, for regions of 1, 2, ... units along an axis of `n` pixels, two numbers.
 
@@ -152,8 +159,7 @@ class Slabs:
         seen = np.empty([side.stop - side.start for side in patch.seen], obs.dtype)
         for slab in grid.seen_by(patch):
             times = slab[0]
-            key = run_id, obs.name, *((side.start, side.stop) for side in slab)
-            values = self._slab(key, obs.data[slab], grid.kept, scheduler)
+            values = self._slab(obs, run_id, slab, grid.kept, scheduler)
             first, last = patch.seen[0].start, patch.seen[0].stop
             shared = slice(max(times.start, first), min(times.stop, last)), *patch.seen[1:]
             seen[Patch(shared, patch.seen).within] = values[Patch(shared, slab).within]
@@ -164,13 +170,17 @@ class Slabs:
         with self._lock:
             self._held.clear()
 
-    def _slab(self, key: Hashable, data: Any, most: int, scheduler: str) -> NDArray:
+    def _slab(
+        self, obs: xr.DataArray, run_id: str, slab: Box, most: int, scheduler: str
+    ) -> NDArray:
         import dask.array as da
 
+        key = run_id, obs.name, *((side.start, side.stop) for side in slab)
         # One thread reads at a time: the units of the others see the same slab.
         with self._lock:
             values = self._held.pop(key, None)
             if values is None:
+                data = obs.data[slab]
                 values = np.empty(data.shape, data.dtype)
                 held = sum(slab.nbytes for slab in self._held.values())
                 while self._held and held + values.nbytes > most:

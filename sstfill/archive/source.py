@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import io
+from sstfill.archive.slabs import blocks_at_once
 from sstfill.config import without
 from sstfill.fields import gaps, grid
 from sstfill.fields.reading.dates import TIME
@@ -76,8 +77,7 @@ class ArchiveSource:
         most = 0
         for name in names:
             data = self.field(ds, name).data
-            # a slab spans several blocks of few images
-            along_time = min(data.numblocks[0], max(1, round(CORE[0] / data.chunksize[0])))
+            along_time = min(data.numblocks[0], blocks_at_once(data.chunksize[0], CORE[0]))
             at_once = min(threads, along_time * math.prod(data.numblocks[1:]))
             most = max(most, at_once * math.prod(data.chunksize) * data.dtype.itemsize)
         return most

@@ -341,13 +341,12 @@ def _blend_images(
     k = len(fields) // 3
     mean = np.empty(distance.shape, fields[0].dtype)
     sigma = np.empty(distance.shape, np.float32)
+    errors = fields[k : 2 * k]
     scales = [np.broadcast_to(scale, distance.shape) for scale in fields[2 * k :]]
     # Image by image, to spare memory: the weights alone are as large as all the means together.
     for image in np.ndindex(distance.shape[:-2]):
         means = [field[image] for field in fields[:k]]
-        sigmas = [
-            field[image] * scale[image] for field, scale in zip(fields[k:], scales, strict=False)
-        ]
+        sigmas = [e[image] * scale[image] for e, scale in zip(errors, scales, strict=True)]
         w = weights.at(distance[image], lag[image])
         mean[image], sigma[image] = blend_values(w, _last(means), _last(sigmas))
     return mean, sigma

@@ -119,13 +119,12 @@ class Networks:
         """
         import torch
 
-        network = self.network()
+        network, dtype = self.network(), self._dtype
         with self._turn(), torch.inference_mode():
-            batch, again = self._to_batch(channels).to(self._dtype), None
+            batch, again = self._to_batch(channels, dtype), None
             if any(shift):
                 before = ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0))
-                padded = np.pad(channels, before, mode="edge")
-                again = self._to_batch(padded).to(self._dtype)
+                again = self._to_batch(np.pad(channels, before, mode="edge"), dtype)
             # They take a hundred megabytes, which what follows has better use for.
             del channels
             shape, entered = batch.shape, network.enter_frames(batch)
@@ -133,8 +132,7 @@ class Networks:
             known = aligned = network.encode_entered(entered, 1)
             if again is not None:
                 aligned = network.encode(again)
-            noisy = (self._to_batch(own).to(self._dtype) for own in noise)
-            drawn = [network.draw_from(aligned, own) for own in noisy]
+            drawn = [network.draw_from(aligned, self._to_batch(own, dtype)) for own in noise]
             del entered, again, aligned
             mean, log = network.estimate_from(known, shape)
         correction, log_ratio = _to_array(mean), _to_array(log)
@@ -159,11 +157,12 @@ class Networks:
         """Wait until no other thread uses the GPU; on a CPU threads work side by side."""
         return nullcontext() if self.device == "cpu" else _TURN
 
-    def _to_batch(self, sequence: NDArray) -> Any:
+    def _to_batch(self, sequence: NDArray, dtype: Any = None) -> Any:
         """Return a sequence ``(c, t, y, x)`` as the one of a batch, on the device."""
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(sequence))[np.newaxis].to(self.device)
+        one = torch.from_numpy(np.ascontiguousarray(sequence))[np.newaxis]
+        return one.to(self.device, dtype)
 
     def _check(self, values: NDArray, units: str = "") -> None:
         """Raise `ReadError` for values of no trained network; with `units`, for too large ones."""
